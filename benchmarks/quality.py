@@ -1,0 +1,213 @@
+"""How good are the digits? One row of measures for each trained generator, and one for real digits.
+
+    python benchmarks/quality.py [generator.pt ...]
+
+Each generator draws 10,000 digits (fixed seed). The classifier that looks at them is trained once, in about a
+minute, and kept in `benchmarks/classifier.pt`.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.datasets import MNIST
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from gan_mnist import NOISE_SIZE, Generator  # noqa: E402
+
+REFERENCE = ROOT / "outputs" / "reference" / "generator.pt"
+CLASSIFIER = Path(__file__).with_name("classifier.pt")
+SAMPLES = 10_000
+NEIGHBOURS = 5  # k of recall and coverage
+
+COLUMNS = {
+    "Parzen": "log-likelihood of the test digits under Gaussian kernels on the samples, nats; higher is better",
+    "± s.e.": "standard error of that mean over the 10,000 test digits",
+    "sigma": "kernel width that suits 10,000 held-out training digits best; smaller means closer samples",
+    "FD": "Fréchet distance to the test digits in the classifier's features; lower is better",
+    "recall": "share of test digits within reach of the samples (k = 5): variety; higher is better",
+    "coverage": "share of test digits with a sample among their neighbours (k = 5); higher is better",
+    "sure": "share of samples of which the classifier is more than 90 % sure; nearer to real digits is better",
+    "rarest": "share of the digit that is drawn least; nearer to real digits is better",
+    "commonest": "share of the digit that is drawn most; nearer to real digits is better",
+}
+
+
+class Classifier(nn.Module):
+    """A small convolutional network: (N, 784) pixels in [0, 1] -> (N, 10) logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(  # (N, 128)
+            nn.Unflatten(1, (1, 28, 28)),
+            nn.Conv2d(1, 32, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64 * 4 * 4, 128),
+            nn.ReLU(),
+        )
+        self.logits = nn.Linear(128, 10)
+
+    def forward(self, pixels):
+        return self.logits(self.features(pixels))
+
+
+def load_digits(train):
+    """MNIST as (N, 784) pixels in [0, 1] and (N,) labels."""
+    digits = MNIST(ROOT / "data", train=train, download=True)
+    return digits.data.flatten(1) / 255, digits.targets
+
+
+@torch.no_grad()
+def look(classifier, pixels):
+    """(N, 784) pixels -> (N, 128) features in float64 and (N, 10) probabilities."""
+    features = torch.cat([classifier.features(part) for part in pixels.split(1000)])
+    return features.double(), classifier.logits(features).softmax(1)
+
+
+def train_classifier(epochs=4):
+    """Train on the 60,000 training digits, seed 0; raise RuntimeError below 99 % on the test digits."""
+    pixels, labels = load_digits(train=True)
+    classifier = Classifier()
+    updates = epochs * math.ceil(len(pixels) / 100)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=updates)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(pixels)).split(100):
+            loss = nn.functional.cross_entropy(classifier(pixels[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    pixels, labels = load_digits(train=False)
+    accuracy = (look(classifier, pixels)[1].argmax(1) == labels).double().mean().item()
+    if accuracy < 0.99:
+        raise RuntimeError(f"the classifier reads only {accuracy:.2%} of the test digits right, 99 % are needed")
+    return classifier, accuracy
+
+
+def load_classifier():
+    """The trained classifier, from its file or, the first time, from a minute of training."""
+    classifier = Classifier()
+    if not CLASSIFIER.exists():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            classifier, accuracy = train_classifier()
+        torch.save(classifier.state_dict(), CLASSIFIER)
+        print(f"classifier trained: {accuracy:.2%} of the test digits right")
+    classifier.load_state_dict(torch.load(CLASSIFIER, weights_only=True))
+    return classifier.eval()
+
+
+def parzen(samples, digits, sigmas):
+    """Log-likelihood in nats of each of N digits for each of S kernel widths: (S, N).
+
+    The density is the mean of Gaussians of that width on the samples (Goodfellow et al. 2014, section 5).
+    """
+    rows = []
+    for part in digits.split(500):
+        squared = torch.cdist(part, samples).square()  # (500, samples)
+        rows.append(torch.stack([(squared / (-2 * s * s)).logsumexp(1) for s in sigmas]))
+    size = samples.shape[1]
+    constant = torch.tensor([math.log(len(samples)) + size / 2 * math.log(2 * math.pi * s * s) for s in sigmas])
+    return torch.cat(rows, 1).double() - constant[:, None]
+
+
+def parzen_of_test_digits(samples, held_out, test):
+    """Mean, standard error and the kernel width that suits the held-out digits best."""
+    sigmas = torch.logspace(-1, 0, 20).tolist()
+    best = sigmas[parzen(samples, held_out, sigmas).mean(1).argmax()]
+    scores = parzen(samples, test, [best])[0]
+    return scores.mean().item(), scores.std().item() / math.sqrt(len(scores)), best
+
+
+def frechet_distance(a, b):
+    """|mean difference|^2 + trace(A + B - 2 (AB)^1/2) of two (N, F) sets of features (Heusel et al. 2017)."""
+
+    def root(matrix):
+        values, vectors = torch.linalg.eigh(matrix)
+        return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+    cov_a, cov_b = a.T.cov(), b.T.cov()
+    half = root(cov_a)
+    cross = torch.linalg.eigvalsh(half @ cov_b @ half).clamp(min=0).sqrt().sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+
+
+def radii(features):
+    """Distance from each of N features to its k-th nearest other one: (N,)."""
+    return torch.cat([torch.cdist(p, features).kthvalue(NEIGHBOURS + 1).values for p in features.split(1000)])
+
+
+def recall_and_coverage(real, fake):
+    """Recall (Kynkäänniemi et al. 2019) and coverage (Naeem et al. 2020) of (N, F) fakes for (M, F) real features."""
+    reach, reals_reach = radii(fake), radii(real)
+    recalled, covered = 0, 0
+    for part, own in zip(real.split(1000), reals_reach.split(1000), strict=True):
+        distance = torch.cdist(part, fake)
+        recalled += (distance <= reach).any(1).sum().item()
+        covered += (distance.min(1).values <= own).sum().item()
+    return recalled / len(real), covered / len(real)
+
+
+def measure(samples, classifier, held_out, test):
+    """All measures of (N, 784) samples in [0, 1], one value for each of COLUMNS."""
+    likelihood, error, sigma = parzen_of_test_digits(samples, held_out, test)
+    fake, probabilities = look(classifier, samples)
+    real, _ = look(classifier, test)
+    shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
+    return dict(
+        zip(
+            COLUMNS,
+            (
+                likelihood,
+                error,
+                sigma,
+                frechet_distance(fake, real),
+                *recall_and_coverage(real.float(), fake.float()),
+                (probabilities.max(1).values > 0.9).double().mean().item(),
+                shares.min().item(),
+                shares.max().item(),
+            ),
+            strict=True,
+        )
+    )
+
+
+@torch.no_grad()
+def draw(path, seed=0):
+    """10,000 digits of a saved generator as (10000, 784) pixels in [0, 1]."""
+    generator = Generator()
+    generator.load_state_dict(torch.load(path, weights_only=True))
+    noise = torch.randn(SAMPLES, NOISE_SIZE, generator=torch.Generator().manual_seed(seed))
+    return generator.eval()(noise).flatten(1) * 0.5 + 0.5
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure the digits of trained generators.")
+    parser.add_argument("generators", nargs="*", type=Path, default=[REFERENCE], help="files saved by gan_mnist.py")
+    paths = parser.parse_args().generators
+    classifier = load_classifier()
+    train, test = load_digits(train=True)[0], load_digits(train=False)[0]
+    held_out = train[-SAMPLES:]
+    rows = {str(path): measure(draw(path), classifier, held_out, test) for path in paths}
+    rows["10,000 real training digits"] = measure(train[:SAMPLES], classifier, held_out, test)
+    width = max(map(len, rows))
+    print(" " * width, *(f"{name:>9}" for name in COLUMNS))
+    for name, row in rows.items():
+        print(f"{name:{width}}", *(f"{value:9.3f}" for value in row.values()))
+    print()
+    for name, meaning in COLUMNS.items():
+        print(f"{name:>9}  {meaning}")
+
+
+if __name__ == "__main__":
+    main()
