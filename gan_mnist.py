@@ -1,8 +1,6 @@
-"""Train a generative adversarial network (GAN) to draw handwritten digits.
-
-Follows "An Easy Introduction to Generative Adversarial Networks in Deep Learning" (George Seif, 2019) from top to
-bottom, with the article's step numbers in the training loop. What the article does not talk about comes after it.
-"""
+"""Train a generative adversarial network (GAN) to draw handwritten digits, as in "An Easy Introduction to Generative
+Adversarial Networks in Deep Learning" (George Seif, 2019). The file follows the article from top to bottom, with the
+article's step numbers in the training loop. What the article does not talk about comes after the loop."""
 
 import argparse
 import io
@@ -19,8 +17,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import BatchSampler, DataLoader
-from torchvision.datasets import MNIST
-from torchvision.utils import save_image
+from torchvision import datasets, utils
 
 NOISE_SIZE = 100  # the generator makes an image from this many random numbers
 
@@ -34,7 +31,7 @@ class ShuffledBatches(BatchSampler):
 
 def load_mnist(data_dir, batch_size, device):
     """A DataLoader of MNIST's 60,000 training digits: (batch_size, 1, 28, 28) images in [-1, 1] on the device."""
-    mnist = MNIST(data_dir, train=True, download=True)  # downloads only what is not there
+    mnist = datasets.MNIST(data_dir, train=True, download=True)  # downloads only what is not there
     digits = mnist.data.unsqueeze(1).float().div_(127.5).sub_(1).to(device)  # (60000, 1, 28, 28), converted only once
     return DataLoader(digits, sampler=ShuffledBatches(digits, batch_size, drop_last=False), batch_size=None)
 
@@ -71,8 +68,7 @@ class GAN:
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        # Draws the pictures: the moving average of the generator's weights draws better (Progressive GAN, 1710.10196).
-        self.averaged = deepcopy(self.generator).requires_grad_(False)
+        self.averaged = deepcopy(self.generator).requires_grad_(False)  # the average of its weights draws better
         self.criterion = nn.BCELoss()
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr, betas=(0.5, 0.999), fused=True)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr, betas=(0.5, 0.999), fused=True)
@@ -82,13 +78,13 @@ class GAN:
 def train(gan, loader, num_epochs, seed, report):
     """The article's loops, over epochs and over batches. Calls `report(epoch, batch, totals)` after each batch."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
-    update_average = get_ema_multi_avg_fn(0.999)
+    update_average = get_ema_multi_avg_fn(0.999)  # exponential moving average, as in Progressive GAN (arXiv 1710.10196)
     for epoch in range(len(gan.history) + 1, num_epochs + 1):
         torch.manual_seed(seed * 1_000_000 + epoch)  # so that a run that is stopped and resumed draws the same numbers
         totals = 0  # of D loss, G loss, D(x), D(G(z)); kept on the device
         for batch, real_images in enumerate(loader, start=1):
             size, device = real_images.size(0), real_images.device
-            # (1) The real images are here. Their labels are all 1.
+            # (1) The real images come from the loader. Their labels are all 1.
             real_labels = torch.ones(size, 1, device=device)
             # (2) Noise for the generator: 100 random numbers for each image.
             noise = torch.randn(size, NOISE_SIZE, device=device)
@@ -152,10 +148,9 @@ def save_results(folder):
     axes.set(xlabel="epoch", ylabel="mean loss (BCE); mean probability of being real", ylim=(0, None))
     axes.legend()
     save(folder / "losses.png", axes.figure.savefig)
-    frames = []
-    for epoch in epochs:
-        frames.append(ImageOps.expand(Image.open(folder / f"epoch_{epoch:03}.png").convert("L"), (0, 0, 0, 18)))
-        ImageDraw.Draw(frames[-1]).text((6, frames[-1].height - 16), f"epoch {epoch}", fill=255)
+    frames = [ImageOps.expand(Image.open(folder / f"epoch_{n:03}.png").convert("L"), (0, 0, 0, 18)) for n in epochs]
+    for epoch, frame in zip(epochs, frames, strict=True):
+        ImageDraw.Draw(frame).text((6, frame.height - 16), f"epoch {epoch}", fill=255)
     timing = {"duration": [150] * (len(frames) - 1) + [2000], "loop": 0}  # milliseconds; again and again
     save(folder / "training.gif", frames[0].save, format="GIF", save_all=True, append_images=frames[1:], **timing)
 
@@ -163,23 +158,22 @@ def save_results(folder):
 def load_mnist_or_explain(options):
     """`load_mnist`, with unpacked files that were cut short unpacked anew, and clear words for what cannot be read."""
     raw = options.data_dir / "MNIST" / "raw"
-    for packed in (list(raw.glob("*.gz")), []):
+    for _ in range(2):
         try:
             return load_mnist(options.data_dir, options.batch_size, options.device)
-        except (OSError, RuntimeError) as error:
-            sys.exit(f"{str(error).splitlines()[0]} Put the four files that data/README.md names into {raw}.")
-        except Exception:  # torchvision believes every unpacked file; which error follows depends on the damage
-            for file in packed:
-                file.with_suffix("").unlink(missing_ok=True)
-    sys.exit(f"The files in {raw} are damaged. Put the four that data/README.md names there.")
+        except Exception as error:  # torchvision believes every unpacked file; which error follows depends on it
+            reason = str(error).partition("\n")[0]
+            for name, md5 in datasets.MNIST.resources:
+                if datasets.utils.check_integrity(raw / name, md5):
+                    (raw / name).with_suffix("").unlink(missing_ok=True)
+    sys.exit(f"No whole MNIST in {raw} ({reason}): put the files that data/README.md names there.")
 
 
 def load_checkpoint(path, parts, settings):
     """Bring `parts` to where the checkpoint left them, if it is whole and of a run with these settings."""
     try:
-        if zipfile.ZipFile(path).testzip():
-            raise ValueError("wrong checksum")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        intact = zipfile.ZipFile(path).testzip() is None
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) if intact else {}
         if (saved := checkpoint["settings"]) != settings:
             sys.exit(f"{path} is of a run with {saved}, not {settings}: give the same, or start without --resume.")
         for name, part in parts.items():
@@ -193,7 +187,7 @@ def parse_options(argv):
     parser = argparse.ArgumentParser(description="Train a GAN to draw handwritten digits.", usage="%(prog)s [options]")
     parser.add_argument("--epochs", type=int, default=40, help="times to go through the digits (default: 40)")
     parser.add_argument("--batch-size", type=int, default=100, help="digits in a batch (default: 100)")
-    parser.add_argument("--lr", type=float, default=2e-4, help="learning rate of both networks (default: 0.0002)")
+    parser.add_argument("--lr", type=float, default=4e-4, help="learning rate of both networks (default: 0.0004)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other digits (default: 0)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps ... (default: the GPU if there is one)")
     parser.add_argument("--data-dir", type=Path, default=Path(__file__).with_name("data"), help="where MNIST is")
@@ -232,7 +226,7 @@ def main(argv=None):
         for path in older:
             path.rename(aside / path.name)
         print(f"There was an older run in {folder}: moved to {aside}", flush=True)
-    save(folder / "real.png", save_image, loader.dataset[:64], **GRID)
+    save(folder / "real.png", utils.save_image, loader.dataset[:64], **GRID)
     d_size, g_size = (sum(p.numel() for p in net.parameters()) for net in (gan.discriminator, gan.generator))
     print(f"{num_digits:,} digits on {options.device}; parameters: D {d_size:,}, G {g_size:,}", flush=True)
     already, started, printed = len(gan.history), time.monotonic(), 0
@@ -246,7 +240,7 @@ def main(argv=None):
         if not all(map(math.isfinite, means)):
             raise RuntimeError(f"D loss {means[0]}, G loss {means[1]}")
         if not live:
-            save(folder / f"epoch_{epoch:03}.png", save_image, gan.averaged(noise), **GRID)
+            save(folder / f"epoch_{epoch:03}.png", utils.save_image, gan.averaged(noise), **GRID)
             state = {name: part.state_dict() for name, part in parts.items()}
             state |= {"history": [*gan.history, means], "settings": settings}
             save(folder / "checkpoint.pt", torch.save, state)
@@ -256,19 +250,20 @@ def main(argv=None):
         line = f"epoch {epoch:2}/{options.epochs}  D loss {means[0]:.3f}  G loss {means[1]:.3f}  {rest}"
         print(f"{line}  {now - started:3.0f} s, {left:3.0f} s left", end="\r" if live else "\n", flush=True)
 
+    if already >= options.epochs:
+        print(f"There is nothing left to do: {already} epochs are finished. Drawing the results again.")
     try:
         train(gan, loader, options.epochs, options.seed, report)
     except KeyboardInterrupt:
         print(f"\nStopped after {len(gan.history)} epochs: the same command with --resume goes on.", flush=True)
         raise
     except RuntimeError as error:
-        sys.exit(f"Epoch {len(gan.history) + 1}: {error}")
+        reason = "D loss nan" if "between 0 and 1" in str(error) else str(error).splitlines()[0]  # BCELoss refuses nan
+        sys.exit(f"Epoch {len(gan.history) + 1} failed ({reason}): start again with a lower --lr or --batch-size.")
     finally:
         if gan.history:
             save_results(folder)
-    print(
-        f"Saved pictures, animation, curves, generator and checkpoint in {folder}, {time.monotonic() - started:.0f} s"
-    )
+    print(f"Saved pictures, animation, curves and generator in {folder} after {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
@@ -278,4 +273,4 @@ if __name__ == "__main__":
         sys.exit(130)
     except OSError as error:
         sys.stdout = None  # where it is a closed pipe, Python would complain once more
-        sys.exit(f"Stopped: {error}. Every file saved before is whole.")
+        sys.exit(f"Stopped: {error}. Every file saved before is whole; --output-dir names another folder.")
