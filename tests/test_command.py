@@ -78,7 +78,7 @@ def test_prints_one_lasting_line_an_epoch_into_a_pipe(finished_run):
 
 def test_live_line_on_a_terminal_is_redrawn_in_place(small_mnist, tmp_path):
     ours, theirs = pty.openpty()
-    arguments = command_line("--data-dir", small_mnist, "--output-dir", tmp_path, "--epochs", 1, "--batch-size", 2)
+    arguments = command_line("--data-dir", small_mnist, "--output-dir", tmp_path, "--epochs", 1, "--batch-size", 4)
     with subprocess.Popen(arguments, stdout=theirs, stderr=subprocess.PIPE) as process:
         os.close(theirs)
         printed = b""
@@ -89,7 +89,7 @@ def test_live_line_on_a_terminal_is_redrawn_in_place(small_mnist, tmp_path):
             pass
     assert process.returncode == 0
     live = re.findall(
-        r"epoch  1/1  D loss [\d.]+  G loss [\d.]+  batch +\d+/1000 +\d+ s, +\d+ s left\r(?!\n)", printed.decode()
+        r"epoch  1/1  D loss [\d.]+  G loss [\d.]+  batch +\d+/500 +\d+ s, +\d+ s left\r(?!\n)", printed.decode()
     )
     assert len(live) >= 2 and all(len(line) < 80 for line in live)
 
