@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import runpy
+import signal
 import struct
 import sys
 import tempfile
@@ -37,6 +38,9 @@ socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 """
 
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and processes pass that on. Here it has to count.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Processes are forked from one that has imported the packages already: that saves seconds for each.
 FORKS = multiprocessing.get_context("forkserver")
