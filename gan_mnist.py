@@ -31,9 +31,7 @@ class ShuffledBatches(BatchSampler):
 
 def load_mnist(data_dir, batch_size, device):
     """A DataLoader of MNIST's 60,000 training digits: (batch_size, 1, 28, 28) images in [-1, 1] on the device.
-
-    Raises what torchvision raises if the files are neither in `data_dir` nor to be downloaded.
-    """
+    Raises what torchvision raises if the files are neither in `data_dir` nor to be downloaded."""
     mnist = datasets.MNIST(data_dir, train=True, download=True)  # downloads only what is not there
     digits = mnist.data.unsqueeze(1).float().div_(127.5).sub_(1).to(device)  # (60000, 1, 28, 28), converted only once
     return DataLoader(digits, sampler=ShuffledBatches(digits, batch_size, drop_last=False), batch_size=None)
@@ -71,7 +69,7 @@ class GAN:
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        self.averaged = deepcopy(self.generator).requires_grad_(False)  # the average of its weights draws better
+        self.averaged = deepcopy(self.generator).requires_grad_(False)  # averages draw better (arXiv 1710.10196)
         self.criterion = nn.BCELoss()
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr, betas=(0.5, 0.999), fused=True)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr, betas=(0.5, 0.999), fused=True)
@@ -81,9 +79,11 @@ class GAN:
 def train(gan, loader, num_epochs, seed, report):
     """The article's loops, over epochs and over batches. Calls `report(epoch, batch, totals)` after each batch."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
-    update_average = get_ema_multi_avg_fn(0.999)  # exponential moving average, as in Progressive GAN (arXiv 1710.10196)
     for epoch in range(len(gan.history) + 1, num_epochs + 1):
         torch.manual_seed(seed * 1_000_000 + epoch)  # so that a run that is stopped and resumed draws the same numbers
+        for optimizer in (gan.d_optimizer, gan.g_optimizer):  # the better the digits, the smaller the steps ...
+            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * 0.97 ** (epoch - 1)
+        update_average = get_ema_multi_avg_fn(1 - 0.01 / epoch)  # ... and the longer the moving average of the weights
         totals = 0  # of D loss, G loss, D(x), D(G(z)); kept on the device
         for batch, real_images in enumerate(loader, start=1):
             size, device = real_images.size(0), real_images.device
@@ -191,7 +191,7 @@ def parse_options(argv):
     parser = argparse.ArgumentParser(description="Train a GAN to draw handwritten digits.", usage="%(prog)s [options]")
     parser.add_argument("--epochs", type=int, default=40, help="times to go through the digits (default: 40)")
     parser.add_argument("--batch-size", type=int, default=100, help="digits in a batch (default: 100)")
-    parser.add_argument("--lr", type=float, default=4e-4, help="learning rate of both networks (default: 0.0004)")
+    parser.add_argument("--lr", type=float, default=6e-4, help="learning rate of both networks (default: 0.0006)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other digits (default: 0)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps ... (default: the GPU if there is one)")
     parser.add_argument("--data-dir", type=Path, default=Path(__file__).with_name("data"), help="where MNIST is")

@@ -27,7 +27,7 @@ import textbook  # noqa: E402
 
 from gan_mnist import GAN, load_mnist, train  # noqa: E402
 
-LR = 4e-4
+LR = 6e-4
 D_SIZES = (784, 1024, 512, 256, 1)
 G_SIZES = (100, 256, 512, 1024, 784)
 

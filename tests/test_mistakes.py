@@ -196,7 +196,7 @@ def test_resume_without_a_checkpoint(small_mnist, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "saved"), [("--batch-size", 50, 100), ("--lr", 1.0, 4e-4), ("--seed", 7, 0)]
+    ("option", "value", "saved"), [("--batch-size", 50, 100), ("--lr", 1.0, 6e-4), ("--seed", 7, 0)]
 )
 def test_resume_with_settings_of_another_run(option, value, saved, small_mnist, finished_run):
     before = contents(finished_run[0])
@@ -218,7 +218,7 @@ def test_damaged_checkpoint(finished_run, tmp_path):
     path = tmp_path / "checkpoint.pt"
     whole = (finished_run[0] / "checkpoint.pt").read_bytes()
     settings = torch.load(finished_run[0] / "checkpoint.pt", weights_only=True)["settings"]
-    gan = GAN(4e-4, "cpu")
+    gan = GAN(6e-4, "cpu")
     names = ("discriminator", "generator", "averaged", "d_optimizer", "g_optimizer")
     parts = {name: getattr(gan, name) for name in names}
     seen = 0

@@ -121,12 +121,23 @@ def test_one_step_of_each_network_is_the_textbooks():
 def test_averaged_generator_follows_the_trained_one(gan, images):
     steps = [weights(gan.generator)]
     gan.g_optimizer.register_step_post_hook(lambda *_: steps.append(weights(gan.generator)))
-    train(gan, [images] * 3, 1, 0, ignore)
+    gan.history = [None] * 3
+    train(gan, [images] * 2, 5, 0, ignore)  # epochs 4 and 5
     expected = steps[0]
-    for step in steps[1:]:
-        expected = [0.999 * average + 0.001 * weight for average, weight in zip(expected, step, strict=True)]
+    for step, decay in zip(steps[1:], (0.9975, 0.9975, 0.998, 0.998), strict=True):
+        expected = [decay * average + (1 - decay) * weight for average, weight in zip(expected, step, strict=True)]
     for average, value in zip(gan.averaged.parameters(), expected, strict=True):
         torch.testing.assert_close(average, value)
+
+
+def test_learning_rates_fall_by_three_per_cent_an_epoch(gan, images):
+    rates = []
+    for optimizer in (gan.d_optimizer, gan.g_optimizer):
+        optimizer.register_step_pre_hook(lambda own, *_: rates.append(own.param_groups[0]["lr"]))
+    gan.history = [None]
+    train(gan, [images] * 2, 3, 0, ignore)  # epochs 2 and 3
+    first = gan.d_optimizer.defaults["lr"]
+    assert rates == [first * 0.97] * 4 + [first * 0.97**2] * 4
 
 
 def test_report_hears_of_every_batch_with_the_sums_so_far(gan, images):
