@@ -83,7 +83,7 @@ def train(gan, loader, num_epochs, seed, report):
         torch.manual_seed(seed * 1_000_000 + epoch)  # so that a run that is stopped and resumed draws the same numbers
         for optimizer in (gan.d_optimizer, gan.g_optimizer):  # the better the digits, the smaller the steps ...
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * 0.97 ** (epoch - 1)
-        update_average = get_ema_multi_avg_fn(1 - 0.01 / epoch)  # ... and the longer the moving average of the weights
+        update_average = get_ema_multi_avg_fn(1 - 0.005 / epoch)  # ... and the longer the moving average of the weights
         totals = 0  # of D loss, G loss, D(x), D(G(z)); kept on the device
         for batch, real_images in enumerate(loader, start=1):
             size, device = real_images.size(0), real_images.device
