@@ -130,7 +130,7 @@ class Dropout(nn.Dropout):
         if not self.training or x.device.type != "cpu":
             return super().forward(x)
         random = torch.empty(x.size(0), x.size(1) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        return x * ((random >= round((self.p - 0.5) * 2**16)) / (1 - self.p))
+        return x * random.float().ge_(round((self.p - 0.5) * 2**16)).div_(1 - self.p)  # 0 or 1 / (1 - p)
 
 
 def save(path, write, *args, **kwargs):
