@@ -183,12 +183,17 @@ def measure(samples, classifier, held_out, test):
 
 
 @torch.no_grad()
+def sample(generator, seed=0):
+    """10,000 digits of a generator as (10000, 784) pixels in [0, 1]."""
+    noise = torch.randn(SAMPLES, NOISE_SIZE, generator=torch.Generator().manual_seed(seed))
+    return generator(noise).flatten(1) * 0.5 + 0.5
+
+
 def draw(path, seed=0):
     """10,000 digits of a saved generator as (10000, 784) pixels in [0, 1]."""
     generator = Generator()
     generator.load_state_dict(torch.load(path, weights_only=True))
-    noise = torch.randn(SAMPLES, NOISE_SIZE, generator=torch.Generator().manual_seed(seed))
-    return generator.eval()(noise).flatten(1) * 0.5 + 0.5
+    return sample(generator.eval(), seed)
 
 
 def main():

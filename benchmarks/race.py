@@ -19,7 +19,7 @@ import textbook
 import torch
 from matplotlib.figure import Figure
 
-from gan_mnist import GAN, NOISE_SIZE, load_mnist, train
+from gan_mnist import GAN, load_mnist, train
 
 EPOCHS = 40
 RECORD = Path(__file__).with_name("race.json")
@@ -60,15 +60,18 @@ def race(name):
     train_digits, test_digits = (quality.load_digits(train=train)[0] for train in (True, False))
     test_features = quality.look(classifier, test_digits)[0]
     torch.manual_seed(0)
-    noise = torch.randn(quality.SAMPLES, NOISE_SIZE, generator=torch.Generator().manual_seed(0))
     distances = []
     for generator in itertools.islice(RUNS[name](), EPOCHS):
-        with torch.no_grad():
-            samples = generator(noise).flatten(1) * 0.5 + 0.5
+        samples = quality.sample(generator)
         distances.append(quality.frechet_distance(quality.look(classifier, samples)[0], test_features))
         print(f"{name} epoch {len(distances)}: Fréchet distance {distances[-1]:.1f}", flush=True)
     measures = quality.measure(samples, classifier, train_digits[-quality.SAMPLES :], test_digits)
     return {"distances": distances, "measures": measures}
+
+
+def read_record():
+    """What `race` gave for each loop that has been trained, by its name."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
 
 def seconds_an_epoch(updates=100, rounds=7):
@@ -100,13 +103,12 @@ def main():
     )
     loops = parser.parse_args().loops
     for name in loops or RUNS:
-        if loops or name not in json.loads(RECORD.read_text() if RECORD.exists() else "{}"):
+        if loops or name not in read_record():
             result = race(name)
-            record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-            RECORD.write_text(json.dumps(record | {name: result}))
+            RECORD.write_text(json.dumps(read_record() | {name: result}))
     if loops:
         return
-    record = json.loads(RECORD.read_text())
+    record = read_record()
     epoch_seconds = seconds_an_epoch()
     article, ours = (record[name]["distances"] for name in ("textbook", "ours"))
     goal = article[-1]
