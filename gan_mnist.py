@@ -104,15 +104,13 @@ def train(gan, loader, num_epochs, seed, report):
 
             # (5a) New fake images, which the generator does learn from.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) What the updated discriminator takes them for. It does not learn from these.
-            discriminator.requires_grad_(False)
+            # (5b) What the updated discriminator takes them for.
             predictions = discriminator(fake_images)
-            # (6) Train the generator towards 1: a loss of 0 would mean that every fake is taken for real.
+            # (6) Train the generator, and it alone, towards 1: a loss of 0 would mean every fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             gan.g_optimizer.zero_grad()
-            g_loss.backward()
+            g_loss.backward(inputs=list(generator.parameters()))
             gan.g_optimizer.step()
-            discriminator.requires_grad_(True)
             update_average(list(gan.averaged.parameters()), list(generator.parameters()), None)
             totals += torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
             report(epoch, batch, totals)
