@@ -79,6 +79,7 @@ class GAN:
 def train(gan, loader, num_epochs, seed, report):
     """The article's loops, over epochs and over batches. Calls `report(epoch, batch, totals)` after each batch."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
+    generator_weights, averaged_weights = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):
         torch.manual_seed(seed * 1_000_000 + epoch)  # so that a run that is stopped and resumed draws the same numbers
         for optimizer in (gan.d_optimizer, gan.g_optimizer):  # the better the digits, the smaller the steps ...
@@ -109,9 +110,9 @@ def train(gan, loader, num_epochs, seed, report):
             # (6) Train the generator, and it alone, towards 1: a loss of 0 would mean every fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             gan.g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
+            g_loss.backward(inputs=generator_weights)
             gan.g_optimizer.step()
-            update_average(list(gan.averaged.parameters()), list(generator.parameters()), None)
+            update_average(averaged_weights, generator_weights, None)
             totals += torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
             report(epoch, batch, totals)
 
