@@ -158,9 +158,9 @@ def recall_and_coverage(real, fake):
     return recalled / len(real), covered / len(real)
 
 
-def measure(samples, classifier, held_out, test):
-    """All measures of (N, 784) samples in [0, 1], one value for each of COLUMNS."""
-    likelihood, error, sigma = parzen_of_test_digits(samples, held_out, test)
+def measure(samples, classifier, train, test):
+    """All measures of (N, 784) samples in [0, 1], one value for each of COLUMNS. Held out: the last training digits."""
+    likelihood, error, sigma = parzen_of_test_digits(samples, train[-SAMPLES:], test)
     fake, probabilities = look(classifier, samples)
     real, _ = look(classifier, test)
     shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
@@ -202,9 +202,8 @@ def main():
     paths = parser.parse_args().generators
     classifier = load_classifier()
     train, test = load_digits(train=True)[0], load_digits(train=False)[0]
-    held_out = train[-SAMPLES:]
-    rows = {str(path): measure(draw(path), classifier, held_out, test) for path in paths}
-    rows["10,000 real training digits"] = measure(train[:SAMPLES], classifier, held_out, test)
+    rows = {str(path): measure(draw(path), classifier, train, test) for path in paths}
+    rows["10,000 real training digits"] = measure(train[:SAMPLES], classifier, train, test)
     width = max(map(len, rows))
     print(" " * width, *(f"{name:>9}" for name in COLUMNS))
     for name, row in rows.items():

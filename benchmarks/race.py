@@ -65,7 +65,7 @@ def race(name):
         samples = quality.sample(generator)
         distances.append(quality.frechet_distance(quality.look(classifier, samples)[0], test_features))
         print(f"{name} epoch {len(distances)}: Fréchet distance {distances[-1]:.1f}", flush=True)
-    measures = quality.measure(samples, classifier, train_digits[-quality.SAMPLES :], test_digits)
+    measures = quality.measure(samples, classifier, train_digits, test_digits)
     return {"distances": distances, "measures": measures}
 
 
