@@ -1,13 +1,16 @@
-"""Train a generative adversarial network (GAN) to draw handwritten digits, as in "An Easy Introduction to Generative
-Adversarial Networks in Deep Learning" (George Seif, 2019). The file follows the article from top to bottom, with the
-article's step numbers in the training loop. What the article does not talk about comes after the loop."""
+"""Train a generative adversarial network (GAN) to draw handwritten digits, beside the article "An
+Easy Introduction to Generative Adversarial Networks in Deep Learning" (George Seif, 2019): in its
+order, with its step numbers in the loop. What the article does not talk about comes after that."""
 
 import argparse
 import io
 import math
+import os
+import pickle
 import sys
 import time
 import zipfile
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
@@ -15,38 +18,27 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageOps
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import BatchSampler, DataLoader
 from torchvision import datasets, utils
 
 NOISE_SIZE = 100  # the generator makes an image from this many random numbers
 
 
-class ShuffledBatches(BatchSampler):
-    """The batches of an epoch as tensors of indices: every digit once, in a new random order each epoch."""
-
-    def __iter__(self):
-        return iter(torch.randperm(len(self.sampler), device=self.sampler.device).split(self.batch_size))
-
-
-def load_mnist(data_dir, batch_size, device):
-    """A DataLoader of MNIST's 60,000 training digits: (batch_size, 1, 28, 28) images in [-1, 1] on the device.
-    Raises what torchvision raises if the files are neither in `data_dir` nor to be downloaded."""
-    mnist = datasets.MNIST(data_dir, train=True, download=True)  # downloads only what is not there
-    digits = mnist.data.unsqueeze(1).float().div_(127.5).sub_(1).to(device)  # (60000, 1, 28, 28), converted only once
-    return DataLoader(digits, sampler=ShuffledBatches(digits, batch_size, drop_last=False), batch_size=None)
+def load_mnist(data_dir, device):
+    """MNIST's training digits on the device, converted at once: (60000, 1, 28, 28) in [-1, 1]."""
+    mnist = open_mnist(data_dir)  # torchvision's datasets.MNIST, see below
+    return mnist.data.unsqueeze(1).float().div_(127.5).sub_(1).to(device)
 
 
 class Discriminator(nn.Sequential):
-    """Tells real from fake: (N, 1, 28, 28) images in [-1, 1] -> (N, 1) probabilities of being real."""
+    """Tells real from fake: (N, 1, 28, 28) images in [-1, 1] -> (N, 1) probabilities of real."""
 
     def __init__(self):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2), Dropout(0.3),  # nn.Dropout, only faster: see below
-            nn.Linear(1024, 512), nn.LeakyReLU(0.2), Dropout(0.3),
-            nn.Linear(512, 256), nn.LeakyReLU(0.2), Dropout(0.3),
-            nn.Linear(256, 1), nn.Sigmoid(),
+            nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # passes gradients where ReLU has none
+            nn.Linear(1024, 512), nn.LeakyReLU(0.2), nn.Dropout(0.3),
+            nn.Linear(512, 256), nn.LeakyReLU(0.2), nn.Dropout(0.3),
+            nn.Linear(256, 1), nn.Sigmoid(),  # a probability, which is what BCELoss takes
         )  # fmt: skip
 
 
@@ -58,222 +50,300 @@ class Generator(nn.Sequential):
             nn.Linear(NOISE_SIZE, 256), nn.LeakyReLU(0.2),
             nn.Linear(256, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 1024), nn.LeakyReLU(0.2),
-            nn.Linear(1024, 28 * 28), nn.Tanh(),
+            nn.Linear(1024, 28 * 28), nn.Tanh(),  # [-1, 1], the range of the real images
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )  # fmt: skip
 
 
 class GAN:
-    """Both networks on the device, with their loss function and an optimizer for each."""
+    """Both networks on the device, their loss function and an optimizer for each."""
 
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        self.averaged = deepcopy(self.generator).requires_grad_(False)  # averages draw better (arXiv 1710.10196)
+        # The pictures come from a copy of the generator whose weights are averages over many
+        # updates: each update pulls them to and fro, the average draws better (arXiv 1710.10196).
+        self.averaged = deepcopy(self.generator).requires_grad_(False)
         self.criterion = nn.BCELoss()
-        self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr, betas=(0.5, 0.999), fused=True)
-        self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr, betas=(0.5, 0.999), fused=True)
+        self.lr = lr
+        betas = (0.5, 0.999)  # with Adam's usual (0.9, 0.999) the discriminator wins
+        self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr, betas, fused=True)
+        self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr, betas, fused=True)
         self.history = []  # of each finished epoch: mean D loss, G loss, D(x), D(G(z))
 
 
-def train(gan, loader, num_epochs, seed, report):
-    """The article's loops, over epochs and over batches. Calls `report(epoch, batch, totals)` after each batch."""
+def train(gan, digits, batch_size, num_epochs, seed):
+    """The article's loops over epochs and batches; `tests/textbook.py` has their simplest form.
+    After each batch it yields (epoch, batch, totals): D loss, G loss, D(x) and D(G(z)) summed over
+    the epoch's digits so far, (4,) on the device. The caller adds their means to `gan.history`."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
-    generator_weights, averaged_weights = list(generator.parameters()), list(gan.averaged.parameters())
+    weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):
-        torch.manual_seed(seed * 1_000_000 + epoch)  # so that a run that is stopped and resumed draws the same numbers
-        for optimizer in (gan.d_optimizer, gan.g_optimizer):  # the better the digits, the smaller the steps ...
-            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * 0.97 ** (epoch - 1)
-        update_average = get_ema_multi_avg_fn(1 - 0.005 / epoch)  # ... and the longer the moving average of the weights
-        totals = 0  # of D loss, G loss, D(x), D(G(z)); kept on the device
-        for batch, real_images in enumerate(loader, start=1):
+        torch.manual_seed(seed * 1_000_000 + epoch)  # a resumed run draws the same numbers
+        for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
+            group["lr"] = gan.lr * 0.97 ** (epoch - 1)  # large steps first, small ones for details
+        share = 0.005 / epoch  # of an update in the average, which so reaches back ever further
+        totals = 0
+        # What the article's DataLoader does: each digit once, in batches, in a new random order.
+        shuffled = torch.randperm(len(digits), device=digits.device)
+        for batch, indices in enumerate(shuffled.split(batch_size), start=1):
+            # (1) The real images. Their labels are all 1.
+            real_images = digits[indices]  # (N, 1, 28, 28)
             size, device = real_images.size(0), real_images.device
-            # (1) The real images come from the loader. Their labels are all 1.
             real_labels = torch.ones(size, 1, device=device)
             # (2) Noise for the generator: 100 random numbers for each image.
             noise = torch.randn(size, NOISE_SIZE, device=device)
-            # (3) Fake images from that noise. Their labels are all 0. The generator does not learn from these.
+            # (3) Fake images from it; the generator does not learn here. Their labels are all 0.
             with torch.no_grad():
                 fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=device)
-            # (4) Train the discriminator on both: its loss is the loss on real plus the loss on fake.
-            on_real, on_fake = discriminator(torch.cat([real_images, fake_images])).chunk(2)  # (N, 1) each
+            # (4) Train the discriminator on both: its loss is the loss on real plus that on fake.
+            # It looks at both in one pass, which is faster than two.
+            on_real, on_fake = discriminator(torch.cat([real_images, fake_images])).chunk(2)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             gan.d_optimizer.zero_grad()
             d_loss.backward()
             gan.d_optimizer.step()
 
-            # (5a) New fake images, which the generator does learn from.
+            # (5a) New fake images; here the generator does learn.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) What the updated discriminator takes them for.
             predictions = discriminator(fake_images)
-            # (6) Train the generator, and it alone, towards 1: a loss of 0 would mean every fake is taken for real.
+            # (6) Train the generator towards 1: a loss of 0 would mean all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             gan.g_optimizer.zero_grad()
-            g_loss.backward(inputs=generator_weights)
+            g_loss.backward(inputs=weights)  # gradients for the generator alone
             gan.g_optimizer.step()
-            update_average(averaged_weights, generator_weights, None)
-            totals += torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
-            report(epoch, batch, totals)
+
+            with torch.no_grad():
+                for average, weight in zip(averages, weights, strict=True):
+                    average.lerp_(weight, share)
+            means = torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
+            totals += size * means  # still on the device: reading it would make the GPU wait
+            yield epoch, batch, totals
 
 
-# The article ends here. What follows: faster dropout, files, clear words for mistakes, the command line.
-GRID = {"format": "PNG", "nrow": 8, "normalize": True, "value_range": (-1, 1)}  # how torchvision lays out our pictures
-FILES = ("checkpoint.pt", "generator.pt", "real.png", "losses.png", "training.gif", "epoch_*.png")
-
-
-class Dropout(nn.Dropout):
-    """`nn.Dropout`, three times as fast on the CPU: it takes four 16-bit random numbers from each 64-bit one."""
-
-    def forward(self, x):
-        if not self.training or x.device.type != "cpu":
-            return super().forward(x)
-        random = torch.empty(x.size(0), x.size(1) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        return x * random.float().ge_(round((self.p - 0.5) * 2**16)).div_(1 - self.p)  # 0 or 1 / (1 - p)
-
-
-def save(path, write, *args, **kwargs):
-    """Let `write(*args, file, **kwargs)` fill a file and move it into place: nobody ever finds half a file."""
-    content, part = io.BytesIO(), path.with_name(".part")
-    write(*args, content, **kwargs)
-    part.write_bytes(content.getbuffer())
-    part.replace(path)
-
-
-def save_results(folder):
-    """Save the generator, the curves and the animation of the epochs in the checkpoint."""
-    checkpoint = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    save(folder / "generator.pt", torch.save, checkpoint["averaged"])
-    epochs = range(1, len(checkpoint["history"]) + 1)
-    axes = Figure(figsize=(8, 5), layout="constrained").subplots()
-    axes.plot(epochs, checkpoint["history"], ".-", label=["D loss", "G loss", "D(x), real", "D(G(z)), fake"])
-    axes.set(xlabel="epoch", ylabel="mean loss (BCE); mean probability of being real", ylim=(0, None))
-    axes.legend()
-    save(folder / "losses.png", axes.figure.savefig)
-    frames = [ImageOps.expand(Image.open(folder / f"epoch_{n:03}.png").convert("L"), (0, 0, 0, 18)) for n in epochs]
-    for epoch, frame in zip(epochs, frames, strict=True):
-        ImageDraw.Draw(frame).text((6, frame.height - 16), f"epoch {epoch}", fill=255)
-    timing = {"duration": [150] * (len(frames) - 1) + [2000], "loop": 0}  # milliseconds; again and again
-    save(folder / "training.gif", frames[0].save, format="GIF", save_all=True, append_images=frames[1:], **timing)
-
-
-def load_mnist_or_explain(options):
-    """`load_mnist`, with unpacked files that were cut short unpacked anew, and clear words for what cannot be read."""
-    raw = options.data_dir / "MNIST" / "raw"
-    for _ in range(2):
-        try:
-            return load_mnist(options.data_dir, options.batch_size, options.device)
-        except Exception as error:  # torchvision believes every unpacked file; which error follows depends on it
-            reason = str(error).partition("\n")[0]
-            for name, md5 in datasets.MNIST.resources:
-                if datasets.utils.check_integrity(raw / name, md5):
-                    (raw / name).with_suffix("").unlink(missing_ok=True)
-    sys.exit(f"No whole MNIST in {raw} ({reason}): put the files that data/README.md names there.")
-
-
-def load_checkpoint(path, parts, settings):
-    """Bring `parts` to where the checkpoint left them, if it is whole and of a run with these settings."""
+# The article ends here. What follows: files, clear words for errors that we foresee, the options.
+@contextmanager
+def whole_file(path):
+    """A buffer to fill. Only then it becomes the file at `path`: nobody ever finds half a file."""
+    content = io.BytesIO()
+    yield content
     try:
-        intact = zipfile.ZipFile(path).testzip() is None
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True) if intact else {}
-        if (saved := checkpoint["settings"]) != settings:
-            sys.exit(f"{path} is of a run with {saved}, not {settings}: give the same, or start without --resume.")
-        for name, part in parts.items():
-            part.load_state_dict(checkpoint[name])
-        return checkpoint["history"]
-    except Exception:  # which error depends on the damage
-        sys.exit(f"{path} is {'damaged or of another program' if path.exists() else 'not there'}: leave out --resume.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(f".{path.name}.*.part"):  # of a run that was killed
+            left_over.unlink()
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_bytes(content.getbuffer())
+        part.replace(path)
+    except OSError as error:
+        sys.exit(f"Cannot write {path} ({error.strerror}): give another --output-dir.")
+
+
+def save_grid(path, images):
+    """Save (N, 1, 28, 28) images in [-1, 1] as a PNG, eight in a row."""
+    with whole_file(path) as file:
+        utils.save_image(images, file, format="PNG", normalize=True, value_range=(-1, 1))
+
+
+def save_curves(path, history):
+    """Save the curves of losses and predictions, a point an epoch, as a PNG."""
+    axes = Figure(figsize=(8, 5), layout="constrained").subplots()
+    labels = ["D loss", "G loss", "D(x), real", "D(G(z)), fake"]
+    axes.plot(range(1, len(history) + 1), history, ".-", label=labels)
+    ylabel = "mean loss (BCE); mean probability of being real"
+    axes.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
+    axes.legend()
+    with whole_file(path) as file:
+        axes.figure.savefig(file, format="png")
+
+
+def save_animation(path, num_epochs):
+    """Save a GIF of the epochs' pictures that stand beside it, each above its number."""
+    frames = []
+    for epoch in range(1, num_epochs + 1):
+        picture = path.with_name(f"epoch_{epoch:03}.png")
+        if picture.exists():
+            frame = ImageOps.expand(Image.open(picture).convert("L"), (0, 0, 0, 18))
+            ImageDraw.Draw(frame).text((6, frame.height - 16), f"epoch {epoch}", fill=255)
+            frames.append(frame)
+    first, *others = frames
+    times = [150] * len(others) + [2000]  # milliseconds
+    with whole_file(path) as file:
+        first.save(file, "GIF", save_all=True, append_images=others, duration=times, loop=0)
+
+
+def save_epoch(folder, gan, history, noise, settings):
+    """Save everything after an epoch, the checkpoint last: the others are there when it is."""
+    save_grid(folder / f"epoch_{len(history):03}.png", gan.averaged(noise))
+    save_curves(folder / "losses.png", history)
+    save_animation(folder / "training.gif", len(history))
+    with whole_file(folder / "generator.pt") as file:
+        torch.save(gan.averaged.state_dict(), file)
+    parts = ("discriminator", "generator", "averaged", "d_optimizer", "g_optimizer")
+    states = {name: getattr(gan, name).state_dict() for name in parts}
+    with whole_file(folder / "checkpoint.pt") as file:
+        torch.save({"states": states, "history": history, "settings": settings}, file)
+
+
+def resume(gan, folder, settings):
+    """Bring the GAN to where the folder's checkpoint left it, if that is of these settings."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        older = sorted(folder.glob("older_run_*/checkpoint.pt"))
+        hint = f"an older run's is in {older[-1].parent}" if older else "leave out --resume"
+        sys.exit(f"{path} is not there: {hint}.")
+    try:
+        if damaged := zipfile.ZipFile(path).testzip():
+            raise ValueError(f"{damaged} is damaged")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        states, history, saved = (checkpoint[key] for key in ("states", "history", "settings"))
+    except (OSError, EOFError, MemoryError, RuntimeError, TypeError, LookupError, ValueError,
+            zipfile.BadZipFile, pickle.UnpicklingError) as error:  # fmt: skip
+        reason = str(error).partition("\n")[0]
+        sys.exit(f"{path} cannot be read ({reason}): leave out --resume.")
+    for name, value in settings.items():
+        if value != saved[name]:
+            sys.exit(f"{path} is of a run with {name} {saved[name]}, not {value}: give the same.")
+    for name, state in states.items():
+        getattr(gan, name).load_state_dict(state)
+    gan.history = history
+
+
+def move_older_run(folder):
+    """Move the files of an older run, if there is one, to a folder of their own."""
+    names = ("generator.pt", "losses.png", "training.gif", "epoch_*.png", "checkpoint.pt")
+    older = [path for name in names for path in folder.glob(name)]
+    if not any(path.match(name) for path in older for name in names[3:]):
+        return
+    aside = folder / time.strftime("older_run_%Y-%m-%d_%H-%M-%S")
+    aside.mkdir()
+    for path in older:
+        path.rename(aside / path.name)
+    print(f"The files of an older run are now in {aside}")
+
+
+def open_mnist(data_dir):
+    """torchvision's MNIST, unpacked the first time; or one line that says what to mend."""
+    try:
+        return datasets.MNIST(data_dir, train=True, download=True)  # downloads what is missing
+    except (OSError, EOFError, RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        advice = "delete the files there that do not end in .gz, bring those of data/README.md"
+        sys.exit(f"Cannot read MNIST in {data_dir / 'MNIST' / 'raw'} ({reason}): {advice}.")
+
+
+def usable_device(name):
+    """The device of this name, if it works; for "auto" the GPU, if there is one that works."""
+    if name == "auto" and not torch.accelerator.is_available():
+        return torch.device("cpu")
+    try:
+        device = torch.device(torch.accelerator.current_accelerator() if name == "auto" else name)
+        if device.type != "cpu":
+            torch.ones(100_000_000, device=device).sum().item()  # 400 MB, more than a run needs
+        return device
+    except (RuntimeError, AssertionError, ImportError) as error:  # which one depends on the device
+        reason = str(error).partition("\n")[0]
+    if name != "auto":
+        raise argparse.ArgumentTypeError(f"{name} cannot be used ({reason}): leave it out")
+    print(f"The GPU cannot be used, so the CPU is: {reason}")
+    return torch.device("cpu")
 
 
 def parse_options(argv):
     """The command line; ends with one line and exit code 2 for options that cannot be."""
-    parser = argparse.ArgumentParser(description="Train a GAN to draw handwritten digits.", usage="%(prog)s [options]")
-    parser.add_argument("--epochs", type=int, default=40, help="times to go through the digits (default: 40)")
-    parser.add_argument("--batch-size", type=int, default=100, help="digits in a batch (default: 100)")
-    parser.add_argument("--lr", type=float, default=6e-4, help="learning rate of both networks (default: 0.0006)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other digits (default: 0)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps ... (default: the GPU if there is one)")
-    parser.add_argument("--data-dir", type=Path, default=Path(__file__).with_name("data"), help="where MNIST is")
-    parser.add_argument("--output-dir", type=Path, default=Path(__file__).with_name("outputs"), help="where files go")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    parser = argparse.ArgumentParser(description="Train a GAN to draw handwritten digits.")
+    here, add = Path(__file__).parent, parser.add_argument
+    add("--epochs", type=int, default=40, help="times to go through the digits (default: 40)")
+    add("--batch-size", type=int, default=100, help="digits in a batch (default: 100)")
+    add("--lr", type=float, default=6e-4, help="learning rate of both networks (default: 0.0006)")
+    add("--seed", type=int, default=0, help="another seed, other digits (default: 0)")
+    add("--device", type=usable_device, default="auto", help="cpu, cuda, mps ... (default: a GPU)")
+    add("--data-dir", type=Path, default=here / "data", help="where MNIST is (default: data)")
+    add("--output-dir", type=Path, default=here / "outputs", help="for files (default: outputs)")
+    add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     options = parser.parse_args(argv)
-    if min(options.epochs, options.batch_size) < 1 or not 0 < options.lr < math.inf or not 0 <= options.seed < 2**32:
-        parser.error("--epochs and --batch-size start at 1, --lr is above 0 and finite, --seed is from 0 to 4294967295")
-    if options.device == "auto":
-        options.device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    try:
-        torch.ones(1, device=options.device).item()
-    except Exception:  # which error depends on the device
-        parser.error(f"--device {options.device} is not there: leave it out to use what is")
+    if min(options.epochs, options.batch_size) < 1 or not 0 < options.lr < math.inf:
+        parser.error("--epochs and --batch-size are at least 1, --lr is above 0 and finite")
+    if not 0 <= options.seed < 2**32:
+        parser.error("--seed is from 0 to 4294967295")
     return options
+
+
+def train_and_save(gan, digits, noise, options, settings):
+    """Train, print how it goes, and save after each epoch; `noise` is that of the pictures."""
+    folder, batch_size, already = options.output_dir, options.batch_size, len(gan.history)
+    save_grid(folder / "real.png", digits[:64])
+    written = (folder / "real.png").stat().st_mtime_ns  # a later run writes it anew
+    if not options.resume:
+        move_older_run(folder)
+    num_batches, terminal = math.ceil(len(digits) / batch_size), sys.stdout.isatty()
+    started = printed = time.monotonic()
+    for epoch, batch, totals in train(gan, digits, batch_size, options.epochs, options.seed):
+        live = batch < num_batches  # on a terminal, a line that the next one covers
+        if live and not (terminal and time.monotonic() - printed > 0.5):
+            continue
+        means = (totals / min(batch * batch_size, len(digits))).tolist()
+        d_loss, g_loss, on_real, on_fake = means
+        losses = f"epoch {epoch:2}/{options.epochs}  D loss {d_loss:.3f}  G loss {g_loss:.3f}"
+        if not live:
+            if not (d_loss < 20 and math.isfinite(g_loss)):  # guessing gives a D loss of 1.39
+                sys.exit(f"Nothing is learned any more in {losses}: start again, lower --lr.")
+            if (folder / "real.png").stat().st_mtime_ns != written:
+                sys.exit(f"Another run writes in {folder}: give each its own --output-dir.")
+            save_epoch(folder, gan, [*gan.history, means], noise, settings)
+            gan.history.append(means)
+        printed = time.monotonic()
+        epochs = epoch - 1 - already + batch / num_batches
+        left = (printed - started) / epochs * (options.epochs - already - epochs)
+        line = f"{losses}  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:.0f} s left"
+        print(line.ljust(79) if terminal else line, end="\r" if live else "\n", flush=True)
 
 
 def main(argv=None):
     """From the digits on disk to the files in the output folder."""
     options = parse_options(argv)
-    torch.set_float32_matmul_precision("medium")  # products in bfloat16 where the processor has them: faster
-    torch.manual_seed(options.seed)
-    noise = torch.randn(64, NOISE_SIZE).to(options.device)  # the same for the picture of every epoch
-    loader, gan = load_mnist_or_explain(options), GAN(options.lr, options.device)
-    num_digits, num_batches, folder = len(loader.dataset), len(loader), options.output_dir
-    if options.batch_size > num_digits:
-        sys.exit(f"--batch-size {options.batch_size} is more than the {num_digits} digits.")
+    torch.set_float32_matmul_precision("medium")  # bfloat16 where the processor has it: faster
+    digits = load_mnist(options.data_dir, options.device)
+    if options.batch_size > len(digits):
+        sys.exit(f"--batch-size {options.batch_size} is more than the {len(digits)} digits.")
     settings = {"--batch-size": options.batch_size, "--lr": options.lr, "--seed": options.seed}
-    parts = {name: part for name, part in vars(gan).items() if name not in ("criterion", "history")}
-    folder.mkdir(parents=True, exist_ok=True)
+    settings["number of digits"] = len(digits)
+    torch.manual_seed(options.seed)
+    noise = torch.randn(64, NOISE_SIZE).to(options.device)  # the same for every epoch's picture
+    gan = GAN(options.lr, options.device)
     if options.resume:
-        gan.history = load_checkpoint(folder / "checkpoint.pt", parts, settings)
-    elif older := [path for name in FILES for path in folder.glob(name)]:
-        aside = folder / time.strftime("older_run_%Y-%m-%d_%H-%M-%S")
-        aside.mkdir()
-        for path in older:
-            path.rename(aside / path.name)
-        print(f"There was an older run in {folder}: moved to {aside}", flush=True)
-    save(folder / "real.png", utils.save_image, loader.dataset[:64], **GRID)
-    d_size, g_size = (sum(p.numel() for p in net.parameters()) for net in (gan.discriminator, gan.generator))
-    print(f"{num_digits:,} digits on {options.device}; parameters: D {d_size:,}, G {g_size:,}", flush=True)
-    already, started, printed = len(gan.history), time.monotonic(), 0
-
-    def report(epoch, batch, totals):
-        nonlocal printed
-        now, live = time.monotonic(), batch < num_batches
-        if live and (not sys.stdout.isatty() or now - printed < 0.5):
-            return
-        means, printed = (totals / batch).tolist(), now
-        if not all(map(math.isfinite, means)):
-            raise RuntimeError(f"D loss {means[0]}, G loss {means[1]}")
-        if not live:
-            save(folder / f"epoch_{epoch:03}.png", utils.save_image, gan.averaged(noise), **GRID)
-            state = {name: part.state_dict() for name, part in parts.items()}
-            state |= {"history": [*gan.history, means], "settings": settings}
-            save(folder / "checkpoint.pt", torch.save, state)
-            gan.history.append(means)
-        left = (now - started) * ((options.epochs - already) / (epoch - 1 - already + batch / num_batches) - 1)
-        rest = f"batch {batch:3}/{num_batches}" if live else f"D(x) {means[2]:.2f}  D(G(z)) {means[3]:.2f}"
-        line = f"epoch {epoch:2}/{options.epochs}  D loss {means[0]:.3f}  G loss {means[1]:.3f}  {rest}"
-        print(f"{line}  {now - started:3.0f} s, {left:3.0f} s left", end="\r" if live else "\n", flush=True)
-
-    if already >= options.epochs:
-        print(f"There is nothing left to do: {already} epochs are finished. Drawing the results again.")
+        resume(gan, options.output_dir, settings)
+    print(
+        f"{len(digits):,} digits on {options.device}. Files go to {options.output_dir}", flush=True
+    )
     try:
-        train(gan, loader, options.epochs, options.seed, report)
+        train_and_save(gan, digits, noise, options, settings)
     except KeyboardInterrupt:
-        print(f"\nStopped after {len(gan.history)} epochs: the same command with --resume goes on.", flush=True)
+        how = "the same command with --resume goes on" if gan.history else "nothing is saved yet"
+        print(f"\nStopped in epoch {len(gan.history) + 1}: {how}.", flush=True)
         raise
     except RuntimeError as error:
-        reason = "D loss nan" if "between 0 and 1" in str(error) else str(error).splitlines()[0]  # BCELoss refuses nan
-        sys.exit(f"Epoch {len(gan.history) + 1} failed ({reason}): start again with a lower --lr or --batch-size.")
-    finally:
-        if gan.history:
-            save_results(folder)
-    print(f"Saved pictures, animation, curves and generator in {folder} after {time.monotonic() - started:.0f} s")
+        # BCELoss refuses nan in the same words as the numbers of a network without Sigmoid.
+        if "between 0 and 1" in str(error) and gan.discriminator(digits[:64]).isnan().any():
+            sys.exit(f"Epoch {len(gan.history) + 1} failed, D(x) nan: start again, lower --lr.")
+        raise
+    print(f"All epochs one after the other: {options.output_dir / 'training.gif'}")
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # for paths that the terminal cannot print
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        known = ("MemoryError", "out of memory", "DefaultCPUAllocator")  # it depends on the device
+        if not any(words in repr(error) for words in known):
+            raise
+        sys.exit("Out of memory: end other programs, or give a smaller --batch-size.")
     except OSError as error:
-        sys.stdout = None  # where it is a closed pipe, Python would complain once more
-        sys.exit(f"Stopped: {error}. Every file saved before is whole; --output-dir names another folder.")
+        if error.filename:
+            raise
+        sys.stdout = None  # Python would complain once more
+        sys.exit(f"Stopped, since nothing can be printed any more: {error.strerror}.")
