@@ -252,7 +252,7 @@ def usable_device(name):
 
 def parse_options(argv):
     """The command line; ends with one line and exit code 2 for options that cannot be."""
-    parser = argparse.ArgumentParser(description="Train a GAN to draw handwritten digits.")
+    parser = argparse.ArgumentParser(usage="%(prog)s [options]")
     here, add = Path(__file__).parent, parser.add_argument
     add("--epochs", type=int, default=40, help="times to go through the digits (default: 40)")
     add("--batch-size", type=int, default=100, help="digits in a batch (default: 100)")
@@ -325,10 +325,10 @@ def main(argv=None):
         raise
     except RuntimeError as error:
         # BCELoss refuses nan in the same words as the numbers of a network without Sigmoid.
-        if "between 0 and 1" in str(error) and gan.discriminator(digits[:64]).isnan().any():
+        refused = "between 0 and 1" in str(error)
+        if refused and gan.discriminator(gan.generator(noise)).isnan().any():
             sys.exit(f"Epoch {len(gan.history) + 1} failed, D(x) nan: start again, lower --lr.")
         raise
-    print(f"All epochs one after the other: {options.output_dir / 'training.gif'}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,9 @@ def train_classifier(epochs=4):
     pixels, labels = load_digits(train=False)
     accuracy = (look(classifier, pixels)[1].argmax(1) == labels).double().mean().item()
     if accuracy < 0.99:
-        raise RuntimeError(f"the classifier reads only {accuracy:.2%} of the test digits right, 99 % are needed")
+        raise RuntimeError(
+            f"the classifier reads only {accuracy:.2%} of the test digits right, 99 % are needed"
+        )
     return classifier, accuracy
 
 
@@ -117,7 +119,9 @@ def parzen(samples, digits, sigmas):
         squared = torch.cdist(part, samples).square()  # (500, samples)
         rows.append(torch.stack([(squared / (-2 * s * s)).logsumexp(1) for s in sigmas]))
     size = samples.shape[1]
-    constant = torch.tensor([math.log(len(samples)) + size / 2 * math.log(2 * math.pi * s * s) for s in sigmas])
+    constant = torch.tensor(
+        [math.log(len(samples)) + size / 2 * math.log(2 * math.pi * s * s) for s in sigmas]
+    )
     return torch.cat(rows, 1).double() - constant[:, None]
 
 
@@ -139,12 +143,16 @@ def frechet_distance(a, b):
     cov_a, cov_b = a.T.cov(), b.T.cov()
     half = root(cov_a)
     cross = torch.linalg.eigvalsh(half @ cov_b @ half).clamp(min=0).sqrt().sum()
-    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+    return (
+        (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
+    ).item()
 
 
 def radii(features):
     """Distance from each of N features to its k-th nearest other one: (N,)."""
-    return torch.cat([torch.cdist(p, features).kthvalue(NEIGHBOURS + 1).values for p in features.split(1000)])
+    return torch.cat(
+        [torch.cdist(p, features).kthvalue(NEIGHBOURS + 1).values for p in features.split(1000)]
+    )
 
 
 def recall_and_coverage(real, fake):
@@ -198,7 +206,9 @@ def draw(path, seed=0):
 
 def main():
     parser = argparse.ArgumentParser(description="Measure the digits of trained generators.")
-    parser.add_argument("generators", nargs="*", type=Path, default=[REFERENCE], help="files saved by gan_mnist.py")
+    parser.add_argument(
+        "generators", nargs="*", type=Path, default=[REFERENCE], help="files saved by gan_mnist.py"
+    )
     paths = parser.parse_args().generators
     classifier = load_classifier()
     train, test = load_digits(train=True)[0], load_digits(train=False)[0]

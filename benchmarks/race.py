@@ -33,7 +33,9 @@ def textbook_epochs():
     torch.set_float32_matmul_precision("highest")  # PyTorch's default
     loader = textbook.make_loader(speed.ROOT / "data", BATCH_SIZES["textbook"])
     discriminator, generator = textbook.make_discriminator(), textbook.make_generator()
-    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4) for network in (discriminator, generator)]
+    optimizers = [
+        torch.optim.Adam(network.parameters(), lr=1e-4) for network in (discriminator, generator)
+    ]
     while True:
         for images, _ in loader:
             textbook.train_on_batch(discriminator, generator, *optimizers, images)
@@ -63,7 +65,9 @@ def race(name):
     distances = []
     for generator in itertools.islice(RUNS[name](), EPOCHS):
         samples = quality.sample(generator)
-        distances.append(quality.frechet_distance(quality.look(classifier, samples)[0], test_features))
+        distances.append(
+            quality.frechet_distance(quality.look(classifier, samples)[0], test_features)
+        )
         print(f"{name} epoch {len(distances)}: Fréchet distance {distances[-1]:.1f}", flush=True)
     measures = quality.measure(samples, classifier, train_digits, test_digits)
     return {"distances": distances, "measures": measures}
@@ -80,7 +84,9 @@ def seconds_an_epoch(updates=100, rounds=7):
     times = {name: [] for name in loops}
     for _ in range(rounds):
         for name, loop in loops.items():
-            times[name].append(speed.seconds(loop, updates, "cpu") / updates * -(-60_000 // BATCH_SIZES[name]))
+            times[name].append(
+                speed.seconds(loop, updates, "cpu") / updates * -(-60_000 // BATCH_SIZES[name])
+            )
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -91,15 +97,23 @@ def draw(record, epoch_seconds):
         minutes = [epoch * epoch_seconds[name] / 60 for epoch in range(1, len(values) + 1)]
         axes.semilogy(minutes, values, ".-", label=label)
     axes.axhline(record["textbook"]["distances"][-1], color="gray", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="training time, minutes", ylabel="Fréchet distance to real digits (lower is better)")
+    axes.set(
+        xlabel="training time, minutes", ylabel="Fréchet distance to real digits (lower is better)"
+    )
     axes.legend()
     axes.figure.savefig(PICTURE)
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Race the article's loop with its settings against the script.")
+    parser = argparse.ArgumentParser(
+        description="Race the article's loop with its settings against the script."
+    )
     parser.add_argument(
-        "loops", nargs="*", choices=[[], *RUNS], metavar="loop", help="only train these (default: everything)"
+        "loops",
+        nargs="*",
+        choices=[[], *RUNS],
+        metavar="loop",
+        help="only train these (default: everything)",
     )
     loops = parser.parse_args().loops
     for name in loops or RUNS:
@@ -113,14 +127,21 @@ def main():
     article, ours = (record[name]["distances"] for name in ("textbook", "ours"))
     goal = article[-1]
     passed = next(epoch for epoch, distance in enumerate(ours, start=1) if distance < goal)
-    print(f"\nFréchet distance of the article's settings at the end: {goal:.1f}; lowest: {min(article):.1f}")
+    print(
+        f"\nFréchet distance of the article's settings at the end: {goal:.1f}; lowest: {min(article):.1f}"
+    )
     print(f"ours passes it in epoch {passed} ({ours[passed - 1]:.1f}); at the end: {ours[-1]:.1f}")
     for name in RUNS:
-        print(f"{name} at the end:", *(f"{key} {value:.3f}" for key, value in record[name]["measures"].items()))
+        print(
+            f"{name} at the end:",
+            *(f"{key} {value:.3f}" for key, value in record[name]["measures"].items()),
+        )
     for name, seconds in epoch_seconds.items():
         print(f"{name}: {seconds:.1f} s an epoch")
     spent = passed * epoch_seconds["ours"]
-    print(f"share of the article's training time: 1/{EPOCHS * epoch_seconds['textbook'] / spent:.1f}")
+    print(
+        f"share of the article's training time: 1/{EPOCHS * epoch_seconds['textbook'] / spent:.1f}"
+    )
     draw(record, epoch_seconds)
 
 

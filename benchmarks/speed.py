@@ -35,8 +35,13 @@ G_SIZES = (100, 256, 512, 1024, 784)
 def textbook_loop(batch_size, device):
     """A function that makes `updates` updates of each network as the article does."""
     loader = textbook.make_loader(ROOT / "data", batch_size)
-    discriminator, generator = textbook.make_discriminator().to(device), textbook.make_generator().to(device)
-    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4) for network in (discriminator, generator)]
+    discriminator, generator = (
+        textbook.make_discriminator().to(device),
+        textbook.make_generator().to(device),
+    )
+    optimizers = [
+        torch.optim.Adam(network.parameters(), lr=1e-4) for network in (discriminator, generator)
+    ]
 
     def loop(updates):
         torch.set_float32_matmul_precision("highest")  # PyTorch's default
@@ -63,7 +68,9 @@ def floor_loop(batch_size, device):
 
     def forward(sizes, rows):
         for fan_in, fan_out in itertools.pairwise(sizes):
-            products.append((matrix(rows, fan_in), matrix(fan_out, fan_in).T, matrix(rows, fan_out)))
+            products.append(
+                (matrix(rows, fan_in), matrix(fan_out, fan_in).T, matrix(rows, fan_out))
+            )
 
     def backward(sizes, rows, to_weights, to_input):
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -76,14 +83,22 @@ def floor_loop(batch_size, device):
     def matrix(rows, columns):
         return torch.randn(rows, columns, device=device)
 
-    forward(G_SIZES, batch_size)  # the discriminator's step: fakes without gradients, one pass over real and fake
+    forward(
+        G_SIZES, batch_size
+    )  # the discriminator's step: fakes without gradients, one pass over real and fake
     forward(D_SIZES, 2 * batch_size)
     backward(D_SIZES, 2 * batch_size, to_weights=True, to_input=False)
-    forward(G_SIZES, batch_size)  # the generator's step, through the discriminator but not into its weights
+    forward(
+        G_SIZES, batch_size
+    )  # the generator's step, through the discriminator but not into its weights
     forward(D_SIZES, batch_size)
     backward(D_SIZES, batch_size, to_weights=False, to_input=True)
     backward(G_SIZES, batch_size, to_weights=True, to_input=False)
-    weights = [matrix(fan_out, fan_in) for sizes in (D_SIZES, G_SIZES) for fan_in, fan_out in itertools.pairwise(sizes)]
+    weights = [
+        matrix(fan_out, fan_in)
+        for sizes in (D_SIZES, G_SIZES)
+        for fan_in, fan_out in itertools.pairwise(sizes)
+    ]
     for weight in weights:
         weight.grad = 1e-3 * torch.randn_like(weight)
     optimizer = torch.optim.Adam(weights, lr=LR, fused=True)
@@ -111,7 +126,16 @@ def seconds(loop, updates, device):
 
 def peak_megabytes(what, batch_size, device):
     """Peak memory of a process of its own that makes 30 updates, or only imports (`what` is "imports")."""
-    arguments = [sys.executable, __file__, "--peak", what, "--batch-size", str(batch_size), "--device", device]
+    arguments = [
+        sys.executable,
+        __file__,
+        "--peak",
+        what,
+        "--batch-size",
+        str(batch_size),
+        "--device",
+        device,
+    ]
     return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
 
 
@@ -125,15 +149,21 @@ def compare(batch_size, device, updates, rounds):
             times[name].append(seconds(loop, updates, device) / updates * 1000)
     imports = peak_megabytes("imports", batch_size, device)
     print(f"\n{device}, batch {batch_size}: {rounds} rounds of {updates} updates each, in turn")
-    print("          ms an update: median     min     max   seconds an epoch   peak MB above the imports")
+    print(
+        "          ms an update: median     min     max   seconds an epoch   peak MB above the imports"
+    )
     for name, values in times.items():
         median = statistics.median(values)
         memory = peak_megabytes(name, batch_size, device) - imports
         epoch = median / 1000 * 60_000 / batch_size
-        print(f"{name:10} {median:20.2f} {min(values):7.2f} {max(values):7.2f} {epoch:18.1f} {memory:20}")
+        print(
+            f"{name:10} {median:20.2f} {min(values):7.2f} {max(values):7.2f} {epoch:18.1f} {memory:20}"
+        )
     for above, below in (("textbook", "ours"), ("ours", "floor")):
         ratios = [a / b for a, b in zip(times[above], times[below], strict=True)]
-        print(f"{above}/{below}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"{above}/{below}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 def profile(batch_size, device):
@@ -142,16 +172,30 @@ def profile(batch_size, device):
     with torch.profiler.profile() as profiler:
         loop(50)
     print(f"\n50 updates of ours, {device}, batch {batch_size}")
-    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=45))
+    print(
+        profiler.key_averages().table(
+            sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=45
+        )
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compare the article's loop, ours and the least the hardware needs.")
+    parser = argparse.ArgumentParser(
+        description="Compare the article's loop, ours and the least the hardware needs."
+    )
     parser.add_argument("--batch-size", type=int, help="only this batch size (default: 32 and 100)")
-    parser.add_argument("--device", help="only this device (default: the CPU and, if there is one, the GPU)")
-    parser.add_argument("--updates", type=int, default=100, help="updates in a round (default: 100)")
-    parser.add_argument("--rounds", type=int, default=7, help="times that each loop has its turn (default: 7)")
-    parser.add_argument("--profile", action="store_true", help="print the costliest operators of our loop")
+    parser.add_argument(
+        "--device", help="only this device (default: the CPU and, if there is one, the GPU)"
+    )
+    parser.add_argument(
+        "--updates", type=int, default=100, help="updates in a round (default: 100)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="times that each loop has its turn (default: 7)"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="print the costliest operators of our loop"
+    )
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
@@ -160,7 +204,9 @@ def main():
         status = Path("/proc/self/status").read_text()  # Linux
         print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024)
         return
-    devices = ["cpu"] + ([torch.accelerator.current_accelerator().type] if torch.accelerator.is_available() else [])
+    devices = ["cpu"] + (
+        [torch.accelerator.current_accelerator().type] if torch.accelerator.is_available() else []
+    )
     for device in [options.device] if options.device else devices:
         for batch_size in [options.batch_size] if options.batch_size else [32, 100]:
             if options.profile:

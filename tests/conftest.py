@@ -107,7 +107,9 @@ def finish(*arguments):
 
 
 def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def write_small_mnist(data_dir, digits=SMALL):
@@ -118,7 +120,9 @@ def write_small_mnist(data_dir, digits=SMALL):
     for part in ("train", "t10k"):
         pixels = (source / f"{part}-images-idx3-ubyte").read_bytes()[16 : 16 + digits * 28 * 28]
         labels = (source / f"{part}-labels-idx1-ubyte").read_bytes()[8 : 8 + digits]
-        images, labels_file = (target / f"{part}-{name}-ubyte" for name in ("images-idx3", "labels-idx1"))
+        images, labels_file = (
+            target / f"{part}-{name}-ubyte" for name in ("images-idx3", "labels-idx1")
+        )
         images.write_bytes(struct.pack(">4i", 2051, digits, 28, 28) + pixels)
         labels_file.write_bytes(struct.pack(">2i", 2049, digits) + labels)
     return data_dir

@@ -8,15 +8,22 @@ import torch
 
 def test_parzen_is_the_log_of_the_mean_of_gaussians():
     samples, digits, sigma = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5
-    gaussians = [math.exp(-squared / (2 * sigma**2)) / (2 * math.pi * sigma**2) for squared in (1, 2)]
-    assert math.isclose(quality.parzen(samples, digits, [sigma]).item(), math.log(sum(gaussians) / 2), rel_tol=1e-5)
+    gaussians = [
+        math.exp(-squared / (2 * sigma**2)) / (2 * math.pi * sigma**2) for squared in (1, 2)
+    ]
+    assert math.isclose(
+        quality.parzen(samples, digits, [sigma]).item(), math.log(sum(gaussians) / 2), rel_tol=1e-5
+    )
 
 
 def test_parzen_chooses_the_width_on_the_held_out_digits():
     torch.manual_seed(0)
     wide = torch.randn(3000, 3)
     mean, error, sigma = quality.parzen_of_test_digits(wide[:1000], wide[1000:2000], wide[2000:])
-    every = {s.item(): quality.parzen(wide[:1000], wide[2000:], [s.item()]).mean() for s in torch.logspace(-1, 0, 20)}
+    every = {
+        s.item(): quality.parzen(wide[:1000], wide[2000:], [s.item()]).mean()
+        for s in torch.logspace(-1, 0, 20)
+    }
     assert sigma in every and math.isclose(mean, every[sigma], rel_tol=1e-6)
     assert mean > max(every.values()) - 0.02 and 0 < error < 0.1
     assert quality.parzen_of_test_digits(wide[:1000], 0.01 * wide[:1000], wide[2000:])[2] < sigma
@@ -27,7 +34,9 @@ def test_frechet_distance_of_gaussians():
     features = torch.randn(20_000, 4, dtype=torch.float64)
     assert abs(quality.frechet_distance(features, features)) < 1e-6
     assert math.isclose(quality.frechet_distance(features, features + 3), 4 * 9, rel_tol=1e-6)
-    stretched = 2 * (features - features.mean(0))  # same mean up to the sample's, twice the deviation
+    stretched = 2 * (
+        features - features.mean(0)
+    )  # same mean up to the sample's, twice the deviation
     expected = features.mean(0).square().sum() + features.T.cov().trace()
     assert math.isclose(quality.frechet_distance(features, stretched), expected, rel_tol=1e-6)
 

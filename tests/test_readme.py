@@ -16,7 +16,11 @@ def test_commands_are_the_two_that_are_promised():
 
 def test_requirements_are_three_packages_with_lower_bounds():
     lines = (ROOT / "requirements.txt").read_text().split()
-    assert [re.fullmatch(r"(\w+)>=[\d.]+", line)[1] for line in lines] == ["torch", "torchvision", "matplotlib"]
+    assert [re.fullmatch(r"(\w+)>=[\d.]+", line)[1] for line in lines] == [
+        "torch",
+        "torchvision",
+        "matplotlib",
+    ]
 
 
 def test_python_snippet_runs_and_draws(tmp_path):
@@ -31,14 +35,20 @@ def test_python_snippet_runs_and_draws(tmp_path):
 
 def places():
     rows = re.findall(
-        r"^\|.*\|$", README[README.index("## The article") : README.index("## What differs")], re.MULTILINE
+        r"^\|.*\|$",
+        README[README.index("## The article") : README.index("## What differs")],
+        re.MULTILINE,
     )
     return [place for row in rows[2:] for place in re.findall(r"`([^`]+)`", row.split("|")[-2])]
 
 
 def test_article_map_names_places_that_exist():
     source = (ROOT / "gan_mnist.py").read_text()
-    names = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    names = {
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
     found = places()
     assert len(found) >= 12
     for place in found:
@@ -52,7 +62,9 @@ def test_article_map_names_places_that_exist():
             assert place in source, place
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README))))
+@pytest.mark.parametrize(
+    "link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README)))
+)
 def test_links_and_pictures_exist(link):
     assert (ROOT / "".join(link)).exists()
 

@@ -1,27 +1,22 @@
-"""Whatever stops a run, what was made stays whole and the run goes on from there, to the very same end."""
+"""Whatever stops a run, what was made stays whole and the run goes on from there, to the same end."""
 
+import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 import torch
-from conftest import command, command_line
+from conftest import AT_UPDATE, command, command_line, contents
 from PIL import Image
 
 from gan_mnist import Generator
 
-RESULTS = ("generator.pt", "losses.png", "training.gif", "real.png", *(f"epoch_{n:03}.png" for n in (1, 2, 3)))
-
-
-@pytest.fixture
-def options(small_mnist, tmp_path):
-    return ("--data-dir", small_mnist, "--output-dir", tmp_path, "--epochs", 3, "--device", "cpu")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 
 def assert_files_are_whole(folder):
-    for path in folder.glob("*.p[nt]*"):
+    for path in folder.glob("[!.]*.p[nt]*"):  # not the hidden left-over of the writing itself
         if path.suffix == ".png":
             Image.open(path).load()
         else:
@@ -32,14 +27,14 @@ def assert_files_are_whole(folder):
 
 
 def assert_same_end(folder, finished_run):
-    for name in RESULTS:
-        assert (folder / name).read_bytes() == (finished_run[0] / name).read_bytes(), name
-    left_overs = {path.name for path in folder.iterdir()} - set(RESULTS) - {"checkpoint.pt"}
-    assert not left_overs
+    assert contents(folder).keys() == contents(finished_run[0]).keys()
+    for name, content in contents(folder).items():
+        assert content == (finished_run[0] / name).read_bytes(), name
 
 
-# Kill the process while it writes, or just before it moves into place, the Nth of the files of a run, which are
-# real.png, then a picture and a checkpoint for each epoch, then generator.pt, losses.png and training.gif.
+# Stop the process while it writes, or just before it moves into place, the Nth of the files of a
+# run: real.png, then for each epoch the picture, losses.png, training.gif, generator.pt and
+# checkpoint.pt.
 WHILE_WRITING = """
 import os, pathlib, signal
 write, count = pathlib.Path.write_bytes, 0
@@ -63,123 +58,121 @@ def dying_replace(path, target):
     return replace(path, target)
 pathlib.Path.replace = dying_replace
 """
-# The 13th update of the 2nd epoch: the middle of an epoch of 20 batches.
-IN_AN_EPOCH = """
-import os, signal, torch
-step, count = torch.optim.Adam.step, 0
-def dying_step(self, *args, **kwargs):
-    global count
-    count += 1
-    if count == 2 * {number}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-torch.optim.Adam.step = dying_step
-"""
+IN_AN_EPOCH = AT_UPDATE.replace("{action}", "os.kill(os.getpid(), signal.SIGKILL)")
+CTRL_C_IN_AN_EPOCH = IN_AN_EPOCH.replace("SIGKILL", "SIGINT")
 
 
 @pytest.mark.parametrize(
     ("how", "number"),
     [
         pytest.param(IN_AN_EPOCH, 33, id="in epoch 2"),
-        pytest.param(WHILE_WRITING, 4, id="in picture 2"),
-        pytest.param(WHILE_WRITING, 5, id="in checkpoint 2"),
-        pytest.param(BEFORE_MOVING, 5, id="before checkpoint 2 is in place"),
-        pytest.param(WHILE_WRITING, 8, id="in generator"),
-        pytest.param(BEFORE_MOVING, 10, id="before animation is in place"),
+        pytest.param(WHILE_WRITING, 7, id="in picture 2"),
+        pytest.param(WHILE_WRITING, 10, id="in generator 2"),
+        pytest.param(WHILE_WRITING, 11, id="in checkpoint 2"),
+        pytest.param(BEFORE_MOVING, 11, id="before checkpoint 2 is in place"),
+        pytest.param(BEFORE_MOVING, 14, id="before animation 3 is in place"),
+        pytest.param(BEFORE_MOVING, 16, id="before checkpoint 3 is in place"),
     ],
 )
-def test_killed_and_resumed_it_ends_as_if_never_interrupted(options, tmp_path, finished_run, how, number):
+def test_killed_and_resumed_ends_as_if_never_stopped(options, tmp_path, finished_run, how, number):
     killed = command(*options, before=how.format(number=number))
     assert killed.returncode == -signal.SIGKILL
-    assert_files_are_whole(tmp_path)
+    assert_files_are_whole(tmp_path / "out")
     resumed = command(*options, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert_same_end(tmp_path, finished_run)
+    assert_same_end(tmp_path / "out", finished_run)
 
 
 def test_killed_from_outside_and_resumed(options, tmp_path, finished_run):
     with subprocess.Popen(command_line(*options), stdout=subprocess.PIPE, text=True) as process:
         while not process.stdout.readline().startswith("epoch  1/3"):
             assert process.poll() is None
-        time.sleep(0.1)
         process.kill()
-    assert_files_are_whole(tmp_path)
+    assert_files_are_whole(tmp_path / "out")
     assert command(*options, "--resume").returncode == 0
-    assert_same_end(tmp_path, finished_run)
+    assert_same_end(tmp_path / "out", finished_run)
 
 
-def test_killed_before_the_first_checkpoint_a_new_run_leaves_no_left_overs(options, tmp_path, finished_run):
-    assert command(*options, before=WHILE_WRITING.format(number=3)).returncode == -signal.SIGKILL
-    assert (tmp_path / ".part").exists()
+def test_killed_before_the_first_checkpoint_a_new_run_leaves_no_left_overs(
+    options, tmp_path, finished_run
+):
+    killed = command(*options, before=WHILE_WRITING.format(number=6))
+    assert killed.returncode == -signal.SIGKILL
+    assert list((tmp_path / "out").glob(".checkpoint.pt.*.part"))
     assert command(*options).returncode == 0
-    for folder in tmp_path.glob("older_run_*"):
+    for folder in (tmp_path / "out").glob("older_run_*"):
         shutil.rmtree(folder)
-    assert_same_end(tmp_path, finished_run)
+    assert_same_end(tmp_path / "out", finished_run)
 
 
-def test_a_finished_run_has_nothing_left_to_do_and_redraws_its_pictures(options, tmp_path, finished_run):
-    shutil.copytree(finished_run[0], tmp_path, dirs_exist_ok=True)
-    for name in ("generator.pt", "losses.png", "training.gif"):
-        (tmp_path / name).unlink()
+def test_resuming_a_finished_run_leaves_it_as_it_is(options, tmp_path, finished_run):
+    shutil.copytree(finished_run[0], tmp_path / "out")
     done = command(*options, "--resume")
-    assert done.returncode == 0 and "nothing left to do" in done.stdout
-    assert_same_end(tmp_path, finished_run)
+    assert done.returncode == 0
+    assert_same_end(tmp_path / "out", finished_run)
 
 
-def test_more_epochs_train_on(small_mnist, tmp_path, finished_run):
-    options = ("--data-dir", small_mnist, "--output-dir", tmp_path, "--device", "cpu")
+def test_more_epochs_train_on(options, tmp_path, finished_run):
     assert command(*options, "--epochs", 2).returncode == 0
     assert command(*options, "--epochs", 3, "--resume").returncode == 0
-    assert_same_end(tmp_path, finished_run)
+    assert_same_end(tmp_path / "out", finished_run)
 
 
-def test_ctrl_c_draws_what_is_finished_and_says_how_to_go_on(options, tmp_path, finished_run):
-    with subprocess.Popen(command_line(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not process.stdout.readline().startswith("epoch  1/3"):
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate()
-    assert process.returncode == 130 and errors == ""
-    assert "--resume" in printed
-    assert_files_are_whole(tmp_path)
-    with Image.open(tmp_path / "training.gif") as animation:
-        assert animation.n_frames == len(list(tmp_path.glob("epoch_*.png"))) == 1
-    Generator().load_state_dict(torch.load(tmp_path / "generator.pt", weights_only=True))
+def test_a_missing_earlier_picture_does_not_stop_the_animation(options, tmp_path):
+    assert command(*options, "--epochs", 2).returncode == 0
+    (tmp_path / "out" / "epoch_001.png").unlink()
     assert command(*options, "--resume").returncode == 0
-    assert_same_end(tmp_path, finished_run)
+    with Image.open(tmp_path / "out" / "training.gif") as animation:
+        assert animation.n_frames == 2
 
 
-# Ctrl-C in the middle of the 2nd epoch, and again while the results are written.
-CTRL_C_TWICE = IN_AN_EPOCH.replace("SIGKILL", "SIGINT").format(number=33) + WHILE_WRITING.replace(
-    "SIGKILL", "SIGINT"
-).format(number=5)
-
-
-def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(options, tmp_path, finished_run):
-    done = command(*options, before=CTRL_C_TWICE)
-    assert done.returncode == 130 and "Traceback" not in done.stderr
-    assert_files_are_whole(tmp_path)
+def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(options, tmp_path, finished_run):
+    done = command(*options, before=CTRL_C_IN_AN_EPOCH.format(number=33))
+    assert done.returncode == 130 and done.stderr == ""
+    assert "Stopped in epoch 2: the same command with --resume goes on." in done.stdout
+    assert_files_are_whole(tmp_path / "out")
+    with Image.open(tmp_path / "out" / "training.gif") as animation:
+        assert getattr(animation, "n_frames", 1) == 1
+    assert {path.name for path in (tmp_path / "out").glob("epoch_*.png")} == {"epoch_001.png"}
+    saved = torch.load(tmp_path / "out" / "generator.pt", weights_only=True)
+    Generator().load_state_dict(saved)
     assert command(*options, "--resume").returncode == 0
-    assert_same_end(tmp_path, finished_run)
+    assert_same_end(tmp_path / "out", finished_run)
 
 
-def test_ctrl_c_before_the_first_epoch_is_finished(options, tmp_path):
-    done = command(*options, before=IN_AN_EPOCH.replace("SIGKILL", "SIGINT").format(number=3))
-    assert done.returncode == 130 and "Traceback" not in done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"real.png"}
+def test_ctrl_c_while_a_checkpoint_is_written_leaves_whole_files(options, tmp_path, finished_run):
+    done = command(*options, before=WHILE_WRITING.replace("SIGKILL", "SIGINT").format(number=11))
+    assert done.returncode == 130 and done.stderr == ""
+    assert_files_are_whole(tmp_path / "out")
+    assert command(*options, "--resume").returncode == 0
+    assert_same_end(tmp_path / "out", finished_run)
+
+
+def test_ctrl_c_before_the_first_epoch_is_finished_promises_nothing(options, tmp_path):
+    done = command(*options, before=CTRL_C_IN_AN_EPOCH.format(number=3))
+    assert done.returncode == 130 and done.stderr == ""
+    assert "Stopped in epoch 1: nothing is saved yet." in done.stdout
+    assert "--resume" not in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"real.png"}
+    # Nor is there an older run to move away.
+    assert command(*options, "--epochs", 1).returncode == 0
+    assert not list((tmp_path / "out").glob("older_run_*"))
 
 
 def test_a_new_run_sets_an_older_one_aside(options, tmp_path, finished_run):
-    shutil.copytree(finished_run[0], tmp_path, dirs_exist_ok=True)
-    (tmp_path / "epoch_041.png").write_bytes((tmp_path / "epoch_003.png").read_bytes())
-    (tmp_path / "mine.png").write_text("not the script's")
-    done = command(*options[:-4], "--epochs", 1, "--device", "cpu")
+    out = tmp_path / "out"
+    shutil.copytree(finished_run[0], out)
+    (out / "epoch_041.png").write_bytes((out / "epoch_003.png").read_bytes())
+    (out / "mine.png").write_text("not the script's")
+    done = command(*options, "--epochs", 1)
     assert done.returncode == 0
-    (aside,) = tmp_path.glob("older_run_*")
+    (aside,) = out.glob("older_run_*")
     assert str(aside) in done.stdout
-    for name in (*RESULTS, "checkpoint.pt"):
-        assert (aside / name).read_bytes() == (finished_run[0] / name).read_bytes()
-    assert not (tmp_path / "epoch_002.png").exists() and not (tmp_path / "epoch_041.png").exists()
-    assert (tmp_path / "mine.png").exists()
-    with Image.open(tmp_path / "training.gif") as animation:
+    moved = {str(path): content for path, content in contents(finished_run[0]).items()}
+    moved["epoch_041.png"] = moved["epoch_003.png"]
+    del moved["real.png"]  # the new run's is the same
+    assert {str(path): content for path, content in contents(aside).items()} == moved
+    assert not (out / "epoch_002.png").exists() and not (out / "epoch_041.png").exists()
+    assert (out / "mine.png").exists()
+    with Image.open(out / "training.gif") as animation:
         assert animation.n_frames == 1

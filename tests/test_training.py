@@ -153,7 +153,9 @@ def test_totals_are_sums_over_the_digits_also_of_a_smaller_last_batch(gan, image
             return loss
 
     gan.criterion = Recorder()
-    heard = [(epoch, batch, totals.tolist()) for epoch, batch, totals in train(gan, images, 20, 2, 0)]
+    heard = [
+        (epoch, batch, totals.tolist()) for epoch, batch, totals in train(gan, images, 20, 2, 0)
+    ]
     assert [(e, b) for e, b, _ in heard] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
     for epoch in (0, 1):
         expected = torch.zeros(4, dtype=torch.float64)
