@@ -1,12 +1,12 @@
-"""How fast is the loop? The article's, ours, and what the hardware needs at least, in turn in one run.
+"""How fast is the loop? The simplest one, ours, and what the hardware needs at least, in turn.
 
     python benchmarks/speed.py [--profile]
 
-- textbook: the loop of the article as a reader would type it (tests/textbook.py), digits converted one by one
-- ours:     `train` of gan_mnist.py with its own loader
-- floor:    the bare matrix products of one update at the same precision as ours, and one pass of Adam
+- textbook: tests/textbook.py, the loop in its simplest form with the notebooks' settings
+- ours:     `train` of gan_mnist.py
+- floor:    the bare matrix products of one update in the precision of ours, and one pass of Adam
 
-The machine is rarely quiet: trust the ratios, which come from runs in turn, not the times.
+A machine is rarely quiet: trust the ratios, which come from runs in turn, not the times.
 """
 
 import argparse
@@ -25,45 +25,40 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import textbook  # noqa: E402
 
-from gan_mnist import GAN, load_mnist, train  # noqa: E402
+from gan_mnist import GAN, load_mnist, parse_options, train  # noqa: E402
 
-LR = 6e-4
 D_SIZES = (784, 1024, 512, 256, 1)
 G_SIZES = (100, 256, 512, 1024, 784)
 
 
 def textbook_loop(batch_size, device):
-    """A function that makes `updates` updates of each network as the article does."""
+    """A function that makes `updates` updates of each network with the textbook's loop."""
     loader = textbook.make_loader(ROOT / "data", batch_size)
-    discriminator, generator = (
-        textbook.make_discriminator().to(device),
-        textbook.make_generator().to(device),
-    )
-    optimizers = [
-        torch.optim.Adam(network.parameters(), lr=1e-4) for network in (discriminator, generator)
-    ]
+    networks = textbook.make_discriminator().to(device), textbook.make_generator().to(device)
+    optimizers = textbook.make_optimizers(*networks)
 
     def loop(updates):
         torch.set_float32_matmul_precision("highest")  # PyTorch's default
         for images, _ in itertools.islice(loader, updates):
-            textbook.train_on_batch(discriminator, generator, *optimizers, images.to(device))
+            textbook.train_on_batch(*networks, *optimizers, images.to(device))
 
     return loop
 
 
 def our_loop(batch_size, device):
-    """The same with the script's own loader and `train`."""
-    loader, gan = load_mnist(ROOT / "data", batch_size, device), GAN(LR, device)
+    """The same with the script's `train`."""
+    digits, gan = load_mnist(ROOT / "data", device), GAN(parse_options([]).lr, device)
 
     def loop(updates):
         torch.set_float32_matmul_precision("medium")  # as `main` does
-        train(gan, itertools.islice(loader, updates), 1, 0, lambda epoch, batch, totals: None)
+        for _ in itertools.islice(train(gan, digits, batch_size, 100, 0), updates):
+            pass
 
     return loop
 
 
 def floor_loop(batch_size, device):
-    """The matrix products that no implementation can leave out, into memory that is there, and one fused Adam."""
+    """The matrix products that no implementation can leave out, and one fused Adam."""
     products = []
 
     def forward(sizes, rows):
@@ -101,7 +96,7 @@ def floor_loop(batch_size, device):
     ]
     for weight in weights:
         weight.grad = 1e-3 * torch.randn_like(weight)
-    optimizer = torch.optim.Adam(weights, lr=LR, fused=True)
+    optimizer = torch.optim.Adam(weights, lr=textbook.LR, fused=True)
 
     def loop(updates):
         torch.set_float32_matmul_precision("medium")
@@ -125,18 +120,12 @@ def seconds(loop, updates, device):
 
 
 def peak_megabytes(what, batch_size, device):
-    """Peak memory of a process of its own that makes 30 updates, or only imports (`what` is "imports")."""
-    arguments = [
-        sys.executable,
-        __file__,
-        "--peak",
-        what,
-        "--batch-size",
-        str(batch_size),
-        "--device",
-        device,
-    ]
-    return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+    """Peak memory of a process of its own that makes 30 updates, or only imports (`what` is
+    "imports"). None where the system does not tell."""
+    arguments = ["--peak", what, "--batch-size", str(batch_size), "--device", device]
+    process = [sys.executable, __file__, *arguments]
+    printed = subprocess.run(process, capture_output=True, text=True, check=True).stdout
+    return int(printed) if printed.strip() else None
 
 
 def compare(batch_size, device, updates, rounds):
@@ -149,20 +138,21 @@ def compare(batch_size, device, updates, rounds):
             times[name].append(seconds(loop, updates, device) / updates * 1000)
     imports = peak_megabytes("imports", batch_size, device)
     print(f"\n{device}, batch {batch_size}: {rounds} rounds of {updates} updates each, in turn")
-    print(
-        "          ms an update: median     min     max   seconds an epoch   peak MB above the imports"
-    )
+    print("          ms an update: median     min     max   seconds an epoch   MB above imports")
     for name, values in times.items():
         median = statistics.median(values)
-        memory = peak_megabytes(name, batch_size, device) - imports
+        peak = peak_megabytes(name, batch_size, device)
+        memory = "-" if peak is None else peak - imports
         epoch = median / 1000 * 60_000 / batch_size
         print(
-            f"{name:10} {median:20.2f} {min(values):7.2f} {max(values):7.2f} {epoch:18.1f} {memory:20}"
+            f"{name:10} {median:20.2f} {min(values):7.2f} {max(values):7.2f} "
+            f"{epoch:18.1f} {memory:>18}"
         )
     for above, below in (("textbook", "ours"), ("ours", "floor")):
         ratios = [a / b for a, b in zip(times[above], times[below], strict=True)]
         print(
-            f"{above}/{below}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+            f"{above}/{below}: {statistics.median(ratios):.2f} "
+            f"(from {min(ratios):.2f} to {max(ratios):.2f})"
         )
 
 
@@ -172,47 +162,35 @@ def profile(batch_size, device):
     with torch.profiler.profile() as profiler:
         loop(50)
     print(f"\n50 updates of ours, {device}, batch {batch_size}")
-    print(
-        profiler.key_averages().table(
-            sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=45
-        )
-    )
+    table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=15)
+    print(table)
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description="Compare the article's loop, ours and the least the hardware needs."
-    )
-    parser.add_argument("--batch-size", type=int, help="only this batch size (default: 32 and 100)")
-    parser.add_argument(
-        "--device", help="only this device (default: the CPU and, if there is one, the GPU)"
-    )
-    parser.add_argument(
-        "--updates", type=int, default=100, help="updates in a round (default: 100)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="times that each loop has its turn (default: 7)"
-    )
-    parser.add_argument(
-        "--profile", action="store_true", help="print the costliest operators of our loop"
-    )
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description="Compare the simplest loop, ours and the floor.")
+    add = parser.add_argument
+    add("--batch-size", type=int, default=textbook.BATCH_SIZE, help="(default: the notebooks')")
+    add("--device", help="only this device (default: the CPU and, if there is one, the GPU)")
+    add("--updates", type=int, default=100, help="updates in a round (default: 100)")
+    add("--rounds", type=int, default=7, help="times that each loop has its turn (default: 7)")
+    add("--profile", action="store_true", help="print the costliest operators of our loop")
+    add("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         if options.peak != "imports":
             LOOPS[options.peak](options.batch_size, options.device)(30)
-        status = Path("/proc/self/status").read_text()  # Linux
-        print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024)
+        status = Path("/proc/self/status")  # Linux
+        if status.exists():
+            print(int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) // 1024)
         return
-    devices = ["cpu"] + (
-        [torch.accelerator.current_accelerator().type] if torch.accelerator.is_available() else []
-    )
-    for device in [options.device] if options.device else devices:
-        for batch_size in [options.batch_size] if options.batch_size else [32, 100]:
-            if options.profile:
-                profile(batch_size, device)
-            else:
-                compare(batch_size, device, options.updates, options.rounds)
+    devices = [options.device] if options.device else ["cpu"]
+    if not options.device and torch.accelerator.is_available():
+        devices.append(torch.accelerator.current_accelerator().type)
+    for device in devices:
+        if options.profile:
+            profile(options.batch_size, device)
+        else:
+            compare(options.batch_size, device, options.updates, options.rounds)
 
 
 if __name__ == "__main__":

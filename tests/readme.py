@@ -1,4 +1,7 @@
-"""The README's commands and code, for the tests and for CI: `python tests/readme.py test` prints its test command."""
+"""The README's commands and code, for the tests and for CI.
+
+`python tests/readme.py test` prints its test command.
+"""
 
 import re
 import sys

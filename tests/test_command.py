@@ -21,10 +21,9 @@ from gan_mnist import GAN, Generator, load_mnist, main, parse_options, save_curv
 
 def test_importing_has_no_effect(tmp_path):
     shutil.copy(ROOT / "gan_mnist.py", tmp_path)
-    code = "import sys; sys.dont_write_bytecode = True; import gan_mnist, torch; print(torch.initial_seed())"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
-    )
+    code = "import gan_mnist, torch; print(torch.initial_seed())"
+    python = [sys.executable, "-B", "-c", code]
+    done = subprocess.run(python, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["gan_mnist.py"]
 

@@ -1,4 +1,5 @@
-"""The measures of benchmarks/quality.py on what can be worked out by hand, and the committed generator by them."""
+"""The measures of benchmarks/quality.py on what can be worked out by hand, and the committed
+generator by them."""
 
 import math
 
@@ -52,7 +53,7 @@ def test_recall_and_coverage_see_a_missing_half():
 def test_the_committed_generator_draws_every_digit_well():
     """Fresh noise each time; which digit a sample is, its nearest real digit says."""
     seed = torch.seed()
-    samples = quality.draw(quality.REFERENCE, seed)
+    samples = quality.sample(quality.load_generator(quality.REFERENCE), seed)
     (train, labels), test = quality.load_digits(train=True), quality.load_digits(train=False)[0]
     likelihood, *_ = quality.parzen_of_test_digits(samples, train[-10_000:], test)
     assert likelihood > 235, f"Parzen {likelihood} with seed {seed}"

@@ -1,4 +1,4 @@
-"""Whatever stops a run, what was made stays whole and the run goes on from there, to the same end."""
+"""Whatever stops a run, what was made stays whole, and it goes on from there to the same end."""
 
 import os
 import shutil
