@@ -1,6 +1,6 @@
-"""Train a generative adversarial network (GAN) to draw handwritten digits, beside the article "An
-Easy Introduction to Generative Adversarial Networks in Deep Learning" (George Seif, 2019): in its
-order, with its step numbers in the loop. What the article does not talk about comes after that."""
+"""Train a generative adversarial network (GAN) to draw handwritten digits. This follows the article
+"An Easy Introduction to Generative Adversarial Networks in Deep Learning" (George Seif, 2019) from
+top to bottom, with its step numbers in the loop; saving, errors and options come after `train`."""
 
 import argparse
 import io
@@ -24,8 +24,8 @@ NOISE_SIZE = 100  # the generator makes an image from this many random numbers
 
 
 def load_mnist(data_dir, device):
-    """MNIST's training digits on the device, converted at once: (60000, 1, 28, 28) in [-1, 1]."""
-    mnist = open_mnist(data_dir)  # torchvision's datasets.MNIST, see below
+    """MNIST's training images, all on the device: (60000, 1, 28, 28) in [-1, 1]."""
+    mnist = open_mnist(data_dir)  # torchvision's datasets.MNIST, with clear words if it fails
     return mnist.data.unsqueeze(1).float().div_(127.5).sub_(1).to(device)
 
 
@@ -35,7 +35,7 @@ class Discriminator(nn.Sequential):
     def __init__(self):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # passes gradients where ReLU has none
+            nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # like ReLU, but not flat below 0
             nn.Linear(1024, 512), nn.LeakyReLU(0.2), nn.Dropout(0.3),
             nn.Linear(512, 256), nn.LeakyReLU(0.2), nn.Dropout(0.3),
             nn.Linear(256, 1), nn.Sigmoid(),  # a probability, which is what BCELoss takes
@@ -61,8 +61,8 @@ class GAN:
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        # The pictures come from a copy of the generator whose weights are averages over many
-        # updates: each update pulls them to and fro, the average draws better (arXiv 1710.10196).
+        # Not in the article: a copy of the generator whose weights are averages over many updates.
+        # Single updates are noisy, their average draws better pictures (arXiv 1710.10196).
         self.averaged = deepcopy(self.generator).requires_grad_(False)
         self.criterion = nn.BCELoss()
         self.lr = lr
@@ -73,18 +73,19 @@ class GAN:
 
 
 def train(gan, digits, batch_size, num_epochs, seed):
-    """The article's loops over epochs and batches; `tests/textbook.py` has their simplest form.
-    After each batch it yields (epoch, batch, totals): D loss, G loss, D(x) and D(G(z)) summed over
-    the epoch's digits so far, (4,) on the device. The caller adds their means to `gan.history`."""
+    """The article's loops over epochs and batches; `tests/textbook.py` has them at their simplest.
+    To be looped over: it trains on a batch, then gives (epoch, batch, totals), the totals being
+    sums over the epoch's images so far: D loss, G loss, D(x), D(G(z)), the last two predictions on
+    real and on fake. It starts after the epochs in `gan.history`; the caller adds each to it."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
     weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):
-        torch.manual_seed(seed * 1_000_000 + epoch)  # a resumed run draws the same numbers
+        torch.manual_seed(seed * 1_000_000 + epoch)  # the same in a run that was resumed
+        # Not in the article: large steps in the first epochs, ever smaller ones later.
         for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
-            group["lr"] = gan.lr * 0.97 ** (epoch - 1)  # large steps first, small ones for details
-        share = 0.005 / epoch  # of an update in the average, which so reaches back ever further
+            group["lr"] = gan.lr * 0.97 ** (epoch - 1)
         totals = 0
-        # What the article's DataLoader does: each digit once, in batches, in a new random order.
+        # What the article's DataLoader does: each image once, in batches, in a new random order.
         shuffled = torch.randperm(len(digits), device=digits.device)
         for batch, indices in enumerate(shuffled.split(batch_size), start=1):
             # (1) The real images. Their labels are all 1.
@@ -98,8 +99,8 @@ def train(gan, digits, batch_size, num_epochs, seed):
                 fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator on both: its loss is the loss on real plus that on fake.
-            # It looks at both in one pass, which is faster than two.
-            on_real, on_fake = discriminator(torch.cat([real_images, fake_images])).chunk(2)
+            both = torch.cat([real_images, fake_images])  # one pass over both is faster than two
+            on_real, on_fake = discriminator(both).chunk(2)  # its predictions, (N, 1) each
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             gan.d_optimizer.zero_grad()
             d_loss.backward()
@@ -109,24 +110,27 @@ def train(gan, digits, batch_size, num_epochs, seed):
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) What the updated discriminator takes them for.
             predictions = discriminator(fake_images)
-            # (6) Train the generator towards 1: a loss of 0 would mean all fakes pass for real.
+            # (6) Train the generator: a loss of 0 would mean that every fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             gan.g_optimizer.zero_grad()
-            g_loss.backward(inputs=weights)  # gradients for the generator alone
+            g_loss.backward(inputs=weights)  # the generator's alone: faster
             gan.g_optimizer.step()
 
+            # Not in the article: move the averages towards the new weights, ever more slowly.
             with torch.no_grad():
                 for average, weight in zip(averages, weights, strict=True):
-                    average.lerp_(weight, share)
+                    average.lerp_(weight, 0.005 / epoch)
             means = torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
-            totals += size * means  # still on the device: reading it would make the GPU wait
+            totals += size * means  # not read here, since a GPU would have to wait for that
             yield epoch, batch, totals
 
 
-# The article ends here. What follows: files, clear words for errors that we foresee, the options.
+# The article ends here. What follows: saving, words for errors that we foresee, options.
+
+
 @contextmanager
 def whole_file(path):
-    """A buffer to fill. Only then it becomes the file at `path`: nobody ever finds half a file."""
+    """A buffer to write into, which then becomes the file in one step: never half a file."""
     content = io.BytesIO()
     yield content
     try:
@@ -151,15 +155,14 @@ def save_curves(path, history):
     axes = Figure(figsize=(8, 5), layout="constrained").subplots()
     labels = ["D loss", "G loss", "D(x), real", "D(G(z)), fake"]
     axes.plot(range(1, len(history) + 1), history, ".-", label=labels)
-    ylabel = "mean loss (BCE); mean probability of being real"
-    axes.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="mean loss (BCE), mean prediction", ylim=(0, None))
     axes.legend()
     with whole_file(path) as file:
         axes.figure.savefig(file, format="png")
 
 
 def save_animation(path, num_epochs):
-    """Save a GIF of the epochs' pictures that stand beside it, each above its number."""
+    """Save a GIF of the epoch_*.png in the same folder, each labelled with its epoch."""
     frames = []
     for epoch in range(1, num_epochs + 1):
         picture = path.with_name(f"epoch_{epoch:03}.png")
@@ -167,31 +170,30 @@ def save_animation(path, num_epochs):
             frame = ImageOps.expand(Image.open(picture).convert("L"), (0, 0, 0, 18))
             ImageDraw.Draw(frame).text((6, frame.height - 16), f"epoch {epoch}", fill=255)
             frames.append(frame)
-    first, *others = frames
-    times = [150] * len(others) + [2000]  # milliseconds
+    times = [150] * (len(frames) - 1) + [2000]  # milliseconds
     with whole_file(path) as file:
-        first.save(file, "GIF", save_all=True, append_images=others, duration=times, loop=0)
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
-def save_epoch(folder, gan, history, noise, settings):
-    """Save everything after an epoch, the checkpoint last: the others are there when it is."""
-    save_grid(folder / f"epoch_{len(history):03}.png", gan.averaged(noise))
-    save_curves(folder / "losses.png", history)
-    save_animation(folder / "training.gif", len(history))
+def save_epoch(folder, gan, noise, settings):
+    """Save everything after an epoch, the checkpoint last: if it is there, the rest is."""
+    save_grid(folder / f"epoch_{len(gan.history):03}.png", gan.averaged(noise))
+    save_curves(folder / "losses.png", gan.history)
+    save_animation(folder / "training.gif", len(gan.history))
     with whole_file(folder / "generator.pt") as file:
         torch.save(gan.averaged.state_dict(), file)
     parts = ("discriminator", "generator", "averaged", "d_optimizer", "g_optimizer")
     states = {name: getattr(gan, name).state_dict() for name in parts}
     with whole_file(folder / "checkpoint.pt") as file:
-        torch.save({"states": states, "history": history, "settings": settings}, file)
+        torch.save({"states": states, "history": gan.history, "settings": settings}, file)
 
 
 def resume(gan, folder, settings):
-    """Bring the GAN to where the folder's checkpoint left it, if that is of these settings."""
+    """Bring the GAN to where the checkpoint left it, if that was made with the same settings."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         older = sorted(folder.glob("older_run_*/checkpoint.pt"))
-        hint = f"an older run's is in {older[-1].parent}" if older else "leave out --resume"
+        hint = f"an older run is in {older[-1].parent}" if older else "leave out --resume"
         sys.exit(f"{path} is not there: {hint}.")
     try:
         if damaged := zipfile.ZipFile(path).testzip():
@@ -204,7 +206,7 @@ def resume(gan, folder, settings):
         sys.exit(f"{path} cannot be read ({reason}): leave out --resume.")
     for name, value in settings.items():
         if value != saved[name]:
-            sys.exit(f"{path} is of a run with {name} {saved[name]}, not {value}: give the same.")
+            sys.exit(f"{path} was made with {name} {saved[name]}, not {value}: give the same.")
     for name, state in states.items():
         getattr(gan, name).load_state_dict(state)
     gan.history = history
@@ -212,69 +214,66 @@ def resume(gan, folder, settings):
 
 def move_older_run(folder):
     """Move the files of an older run, if there is one, to a folder of their own."""
-    names = ("generator.pt", "losses.png", "training.gif", "epoch_*.png", "checkpoint.pt")
-    older = [path for name in names for path in folder.glob(name)]
-    if not any(path.match(name) for path in older for name in names[3:]):
-        return
-    aside = folder / time.strftime("older_run_%Y-%m-%d_%H-%M-%S")
-    aside.mkdir()
-    for path in older:
-        path.rename(aside / path.name)
-    print(f"The files of an older run are now in {aside}")
+    names = ("epoch_*.png", "losses.png", "training.gif", "generator.pt", "checkpoint.pt")
+    if any(folder.glob("epoch_*.png")) or (folder / "checkpoint.pt").exists():
+        aside = folder / time.strftime("older_run_%Y-%m-%d_%H-%M-%S")
+        aside.mkdir()
+        for path in [path for name in names for path in folder.glob(name)]:
+            path.rename(aside / path.name)
+        print(f"The files of an older run are now in {aside}")
 
 
 def open_mnist(data_dir):
-    """torchvision's MNIST, unpacked the first time; or one line that says what to mend."""
+    """torchvision's MNIST, unpacked the first time; or one line that says how to mend it."""
     try:
         return datasets.MNIST(data_dir, train=True, download=True)  # downloads what is missing
     except (OSError, EOFError, RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        advice = "delete the files there that do not end in .gz, bring those of data/README.md"
+        advice = "delete the files there that do not end in .gz, get those of data/README.md"
         sys.exit(f"Cannot read MNIST in {data_dir / 'MNIST' / 'raw'} ({reason}): {advice}.")
 
 
 def usable_device(name):
     """The device of this name, if it works; for "auto" the GPU, if there is one that works."""
-    if name == "auto" and not torch.accelerator.is_available():
-        return torch.device("cpu")
+    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     try:
-        device = torch.device(torch.accelerator.current_accelerator() if name == "auto" else name)
+        device = torch.device(best if name == "auto" else name)
         if device.type != "cpu":
-            torch.ones(100_000_000, device=device).sum().item()  # 400 MB, more than a run needs
+            torch.ones(100_000_000, device=device).sum().item()  # try it with more than we need
         return device
     except (RuntimeError, AssertionError, ImportError) as error:  # which one depends on the device
         reason = str(error).partition("\n")[0]
     if name != "auto":
         raise argparse.ArgumentTypeError(f"{name} cannot be used ({reason}): leave it out")
-    print(f"The GPU cannot be used, so the CPU is: {reason}")
+    print(f"Using the CPU, since the GPU fails ({reason})")
     return torch.device("cpu")
 
 
 def parse_options(argv):
-    """The command line; ends with one line and exit code 2 for options that cannot be."""
+    """The command line's options; for invalid ones, one line and exit code 2."""
     parser = argparse.ArgumentParser(usage="%(prog)s [options]")
     here, add = Path(__file__).parent, parser.add_argument
-    add("--epochs", type=int, default=40, help="times to go through the digits (default: 40)")
-    add("--batch-size", type=int, default=100, help="digits in a batch (default: 100)")
+    add("--epochs", type=int, default=40, help="passes over the images (default: 40)")
+    add("--batch-size", type=int, default=100, help="images in a batch (default: 100)")
     add("--lr", type=float, default=6e-4, help="learning rate of both networks (default: 0.0006)")
-    add("--seed", type=int, default=0, help="another seed, other digits (default: 0)")
+    add("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     add("--device", type=usable_device, default="auto", help="cpu, cuda, mps ... (default: a GPU)")
     add("--data-dir", type=Path, default=here / "data", help="where MNIST is (default: data)")
-    add("--output-dir", type=Path, default=here / "outputs", help="for files (default: outputs)")
+    add("--output-dir", type=Path, default=here / "outputs", help="for results (default: outputs)")
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     options = parser.parse_args(argv)
-    if min(options.epochs, options.batch_size) < 1 or not 0 < options.lr < math.inf:
-        parser.error("--epochs and --batch-size are at least 1, --lr is above 0 and finite")
-    if not 0 <= options.seed < 2**32:
-        parser.error("--seed is from 0 to 4294967295")
+    at_least_1 = min(options.epochs, options.batch_size)
+    if at_least_1 < 1 or not 0 < options.lr < math.inf or not 0 <= options.seed < 2**32:
+        parser.error("--epochs and --batch-size from 1, --lr above 0, --seed 0 to 4294967295")
     return options
 
 
 def train_and_save(gan, digits, noise, options, settings):
-    """Train, print how it goes, and save after each epoch; `noise` is that of the pictures."""
+    """Train, print how it goes, and save after each epoch; `noise` makes the saved pictures."""
     folder, batch_size, already = options.output_dir, options.batch_size, len(gan.history)
-    save_grid(folder / "real.png", digits[:64])
-    written = (folder / "real.png").stat().st_mtime_ns  # a later run writes it anew
+    real = folder / "real.png"
+    save_grid(real, digits[:64])
+    written = real.stat().st_mtime_ns  # if this changes, a later run writes in this folder
     if not options.resume:
         move_older_run(folder)
     num_batches, terminal = math.ceil(len(digits) / batch_size), sys.stdout.isatty()
@@ -287,15 +286,15 @@ def train_and_save(gan, digits, noise, options, settings):
         d_loss, g_loss, on_real, on_fake = means
         losses = f"epoch {epoch:2}/{options.epochs}  D loss {d_loss:.3f}  G loss {g_loss:.3f}"
         if not live:
-            if not (d_loss < 20 and math.isfinite(g_loss)):  # guessing gives a D loss of 1.39
-                sys.exit(f"Nothing is learned any more in {losses}: start again, lower --lr.")
-            if (folder / "real.png").stat().st_mtime_ns != written:
+            if not (d_loss < 20 and math.isfinite(g_loss)):  # 1.39 is guessing, 20 is hopeless
+                sys.exit(f"Training has failed ({losses}): start again with a lower --lr.")
+            if real.exists() and real.stat().st_mtime_ns != written:
                 sys.exit(f"Another run writes in {folder}: give each its own --output-dir.")
-            save_epoch(folder, gan, [*gan.history, means], noise, settings)
             gan.history.append(means)
+            save_epoch(folder, gan, noise, settings)
         printed = time.monotonic()
-        epochs = epoch - 1 - already + batch / num_batches
-        left = (printed - started) / epochs * (options.epochs - already - epochs)
+        done = epoch - 1 - already + batch / num_batches  # epochs
+        left = (printed - started) / done * (options.epochs - already - done)
         line = f"{losses}  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:.0f} s left"
         print(line.ljust(79) if terminal else line, end="\r" if live else "\n", flush=True)
 
@@ -303,7 +302,7 @@ def train_and_save(gan, digits, noise, options, settings):
 def main(argv=None):
     """From the digits on disk to the files in the output folder."""
     options = parse_options(argv)
-    torch.set_float32_matmul_precision("medium")  # bfloat16 where the processor has it: faster
+    torch.set_float32_matmul_precision("medium")  # allow faster, rougher matrix products
     digits = load_mnist(options.data_dir, options.device)
     if options.batch_size > len(digits):
         sys.exit(f"--batch-size {options.batch_size} is more than the {len(digits)} digits.")
@@ -314,20 +313,17 @@ def main(argv=None):
     gan = GAN(options.lr, options.device)
     if options.resume:
         resume(gan, options.output_dir, settings)
-    print(
-        f"{len(digits):,} digits on {options.device}. Files go to {options.output_dir}", flush=True
-    )
+    print(f"{len(digits):,} digits on {options.device}, files in {options.output_dir}", flush=True)
     try:
         train_and_save(gan, digits, noise, options, settings)
     except KeyboardInterrupt:
-        how = "the same command with --resume goes on" if gan.history else "nothing is saved yet"
-        print(f"\nStopped in epoch {len(gan.history) + 1}: {how}.", flush=True)
+        saved = (options.output_dir / "checkpoint.pt").exists()
+        print("\nStopped.", "--resume goes on." if saved else "Nothing is saved yet.", flush=True)
         raise
     except RuntimeError as error:
-        # BCELoss refuses nan in the same words as the numbers of a network without Sigmoid.
-        refused = "between 0 and 1" in str(error)
-        if refused and gan.discriminator(gan.generator(noise)).isnan().any():
-            sys.exit(f"Epoch {len(gan.history) + 1} failed, D(x) nan: start again, lower --lr.")
+        # BCELoss says the same of nan and of a missing Sigmoid. Only nan means failed training.
+        if "0 and 1" in str(error) and gan.discriminator(gan.generator(noise)).isnan().any():
+            sys.exit("Training has failed (D(x) nan): start again with a lower --lr.")
         raise
 
 
@@ -338,12 +334,12 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
-        known = ("MemoryError", "out of memory", "DefaultCPUAllocator")  # it depends on the device
+        known = ("MemoryError", "out of memory", "DefaultCPUAllocator")  # depends on the device
         if not any(words in repr(error) for words in known):
             raise
         sys.exit("Out of memory: end other programs, or give a smaller --batch-size.")
     except OSError as error:
-        if error.filename:
+        if error.filename or not error.errno:
             raise
-        sys.stdout = None  # Python would complain once more
+        sys.stdout = None  # a closed pipe or a full disk; Python would complain once more
         sys.exit(f"Stopped, since nothing can be printed any more: {error.strerror}.")

@@ -121,7 +121,7 @@ PROGRESS = (
 def test_prints_one_lasting_line_an_epoch_into_a_pipe(finished_run):
     folder, printed = finished_run
     first, *epochs = printed.splitlines()
-    assert first == f"2,000 digits on cpu. Files go to {folder}"
+    assert first == f"2,000 digits on cpu, files in {folder}"
     found = [re.fullmatch(PROGRESS, line) for line in epochs]
     assert [match[1] for match in found] == ["1", "2", "3"] and found[-1][2] == "0"
 

@@ -153,7 +153,7 @@ def test_deleting_what_the_message_says_mends_it(tmp_path):
 @pytest.mark.parametrize("lr", ["1e30", "1e38"])
 def test_training_that_diverges(lr, options, tmp_path):
     done = command(*options, "--lr", lr)
-    assert_one_clear_line(done, "Epoch 1", "nan", "--lr")
+    assert_one_clear_line(done, "Training has failed", "nan", "--lr")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"real.png"}
 
 
@@ -168,8 +168,8 @@ def test_training_that_is_dead(lr, options, tmp_path):
 @pytest.mark.parametrize(
     ("step", "value", "word"),
     [
-        (41, "nan", "Epoch 2 failed, D(x) nan"),  # the discriminator's, in the 21st update
-        (42, "nan", "Epoch 2 failed, D(x) nan"),  # the generator's
+        (41, "nan", "Training has failed (D(x) nan)"),  # the discriminator's, in the 21st update
+        (42, "nan", "Training has failed (D(x) nan)"),  # the generator's
         (41, "1e9", "epoch  2/3  D loss 95"),
     ],
 )
@@ -351,7 +351,7 @@ def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, options
 @pytest.mark.parametrize(
     "edits",
     [
-        [("1024), nn.LeakyReLU(0.2),  # passes", "1026), nn.LeakyReLU(0.2),  # passes"),
+        [("1024), nn.LeakyReLU(0.2),  # like", "1026), nn.LeakyReLU(0.2),  # like"),
          ("nn.Linear(1024, 512), nn", "nn.Linear(1026, 512), nn")],
         [("nn.Linear(512, 256), nn", "nn.Linear(512, 10), nn"),
          ("nn.Linear(256, 1)", "nn.Linear(10, 1)")],
@@ -409,3 +409,10 @@ def test_of_two_runs_in_one_folder_the_later_goes_on(update, options, tmp_path, 
     }
     assert left == contents(finished_run[0])
     assert len(list((tmp_path / "out").glob("older_run_*"))) == (update > 20)
+
+
+def test_a_damaged_picture_of_an_earlier_epoch_is_not_taken_for_a_printing_error(options, tmp_path):
+    assert command(*options, "--epochs", 1).returncode == 0
+    (tmp_path / "out" / "epoch_001.png").write_bytes(b"damaged")
+    done = command(*options, "--resume")
+    assert done.returncode == 1 and "UnidentifiedImageError" in done.stderr

@@ -129,7 +129,7 @@ def test_a_missing_earlier_picture_does_not_stop_the_animation(options, tmp_path
 def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(options, tmp_path, finished_run):
     done = command(*options, before=CTRL_C_IN_AN_EPOCH.format(number=33))
     assert done.returncode == 130 and done.stderr == ""
-    assert "Stopped in epoch 2: the same command with --resume goes on." in done.stdout
+    assert "Stopped. --resume goes on.\n" in done.stdout
     assert_files_are_whole(tmp_path / "out")
     with Image.open(tmp_path / "out" / "training.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 1
@@ -151,7 +151,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_leaves_whole_files(options, tmp_pa
 def test_ctrl_c_before_the_first_epoch_is_finished_promises_nothing(options, tmp_path):
     done = command(*options, before=CTRL_C_IN_AN_EPOCH.format(number=3))
     assert done.returncode == 130 and done.stderr == ""
-    assert "Stopped in epoch 1: nothing is saved yet." in done.stdout
+    assert "Stopped. Nothing is saved yet.\n" in done.stdout
     assert "--resume" not in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"real.png"}
     # Nor is there an older run to move away.
@@ -176,3 +176,11 @@ def test_a_new_run_sets_an_older_one_aside(options, tmp_path, finished_run):
     assert (out / "mine.png").exists()
     with Image.open(out / "training.gif") as animation:
         assert animation.n_frames == 1
+
+
+def test_deleting_real_png_is_not_taken_for_another_run(options, tmp_path, finished_run):
+    delete = f"pathlib.Path({str(tmp_path / 'out' / 'real.png')!r}).unlink()"
+    done = command(*options, before=AT_UPDATE.format(number=30, action=delete))
+    assert done.returncode == 0, done.stderr
+    last = "epoch_003.png"
+    assert (tmp_path / "out" / last).read_bytes() == (finished_run[0] / last).read_bytes()
