@@ -36,8 +36,8 @@ class Discriminator(nn.Sequential):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # like ReLU, but not flat below 0
-            nn.Linear(1024, 512), nn.LeakyReLU(0.2), nn.Dropout(0.3),
-            nn.Linear(512, 256), nn.LeakyReLU(0.2), nn.Dropout(0.3),
+            nn.Linear(1024, 512), nn.LeakyReLU(0.2), nn.Dropout(),  # train() sets how much
+            nn.Linear(512, 256), nn.LeakyReLU(0.2), nn.Dropout(),
             nn.Linear(256, 1), nn.Sigmoid(),  # a probability, which is what BCELoss takes
         )  # fmt: skip
 
@@ -47,9 +47,9 @@ class Generator(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.Linear(NOISE_SIZE, 256), nn.LeakyReLU(0.2),
-            nn.Linear(256, 512), nn.LeakyReLU(0.2),
-            nn.Linear(512, 1024), nn.LeakyReLU(0.2),
+            nn.Linear(NOISE_SIZE, 256), nn.SiLU(),  # a smooth ReLU: draws better than LeakyReLU
+            nn.Linear(256, 512), nn.SiLU(),
+            nn.Linear(512, 1024), nn.SiLU(),
             nn.Linear(1024, 28 * 28), nn.Tanh(),  # [-1, 1], the range of the real images
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )  # fmt: skip
@@ -61,8 +61,7 @@ class GAN:
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        # Not in the article: a copy of the generator whose weights are averages over many updates.
-        # Single updates are noisy, their average draws better pictures (arXiv 1710.10196).
+        # Not in the article: a copy with weights averaged over updates, to draw (arXiv 1710.10196).
         self.averaged = deepcopy(self.generator).requires_grad_(False)
         self.criterion = nn.BCELoss()
         self.lr = lr
@@ -74,16 +73,18 @@ class GAN:
 
 def train(gan, digits, batch_size, num_epochs, seed):
     """The article's loops over epochs and batches; `tests/textbook.py` has them at their simplest.
-    To be looped over: it trains on a batch, then gives (epoch, batch, totals), the totals being
-    sums over the epoch's images so far: D loss, G loss, D(x), D(G(z)), the last two predictions on
-    real and on fake. It starts after the epochs in `gan.history`; the caller adds each to it."""
+    Yields (epoch, batch, totals) after each batch: sums over the epoch's images so far of D loss,
+    G loss, the predictions on real, D(x), and on fake, D(G(z)). The caller fills `gan.history`."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
     weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
-    for epoch in range(len(gan.history) + 1, num_epochs + 1):
+    for epoch in range(len(gan.history) + 1, num_epochs + 1):  # after those that are finished
         torch.manual_seed(seed * 1_000_000 + epoch)  # the same in a run that was resumed
-        # Not in the article: large steps in the first epochs, ever smaller ones later.
+        # Not in the article: ever smaller steps, and ever more dropout against memorised images.
         for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
             group["lr"] = gan.lr * 0.97 ** (epoch - 1)
+        for layer in discriminator.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = min(0.015 * epoch, 0.6)
         totals = 0
         # What the article's DataLoader does: each image once, in batches, in a new random order.
         shuffled = torch.randperm(len(digits), device=digits.device)
@@ -115,7 +116,6 @@ def train(gan, digits, batch_size, num_epochs, seed):
             gan.g_optimizer.zero_grad()
             g_loss.backward(inputs=weights)  # the generator's alone: faster
             gan.g_optimizer.step()
-
             # Not in the article: move the averages towards the new weights, ever more slowly.
             with torch.no_grad():
                 for average, weight in zip(averages, weights, strict=True):
@@ -254,7 +254,7 @@ def parse_options(argv):
     parser = argparse.ArgumentParser(usage="%(prog)s [options]")
     here, add = Path(__file__).parent, parser.add_argument
     add("--epochs", type=int, default=40, help="passes over the images (default: 40)")
-    add("--batch-size", type=int, default=100, help="images in a batch (default: 100)")
+    add("--batch-size", type=int, default=64, help="images in a batch (default: 64)")
     add("--lr", type=float, default=6e-4, help="learning rate of both networks (default: 0.0006)")
     add("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     add("--device", type=usable_device, default="auto", help="cpu, cuda, mps ... (default: a GPU)")

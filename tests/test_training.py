@@ -143,6 +143,22 @@ def test_learning_rates_fall_by_three_per_cent_an_epoch(gan, images):
     assert rates == [gan.lr * 0.97] * 4 + [gan.lr * 0.97**2] * 4
 
 
+def test_dropout_rises_with_the_epochs_to_its_limit(gan, images):
+    rates = []
+
+    def write_down(layer, *_):
+        rates.append(layer.p)
+
+    for layer in gan.discriminator:
+        if isinstance(layer, nn.Dropout):
+            layer.register_forward_pre_hook(write_down)
+    for finished, expected in ((0, 0.015), (19, 0.3), (39, 0.6), (99, 0.6)):
+        rates.clear()
+        gan.history = [None] * finished
+        finish(gan, images, 50, finished + 1, 0)
+        assert rates == pytest.approx([expected] * 4)  # two layers, in steps (4) and (5b)
+
+
 def test_totals_are_sums_over_the_digits_also_of_a_smaller_last_batch(gan, images):
     losses = []
 
