@@ -166,10 +166,8 @@ def recall_and_coverage(real, fake):
     return recalled / len(real), covered / len(real)
 
 
-def measure(draws, classifier, train, test):
-    """All measures of (N, 784) samples in [0, 1], means over the draws: a value for each of
-    COLUMNS. Parzen takes longest and is of the first draw; the last training digits are held out
-    to choose its kernel width."""
+def measure_features(draws, classifier, test):
+    """What the classifier says of (N, 784) samples in [0, 1], means over the draws."""
     real = look(classifier, test)[0]
     rows = []
     for samples in draws:
@@ -179,9 +177,15 @@ def measure(draws, classifier, train, test):
         recall, coverage = recall_and_coverage(real.float(), fake.float())
         distance = frechet_distance(fake, real)
         rows.append([distance, recall, coverage, sure, shares.min().item(), shares.max().item()])
-    means = torch.tensor(rows).mean(0).tolist()
+    return dict(zip(list(COLUMNS)[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
+
+
+def measure(draws, classifier, train, test):
+    """All measures of the draws: a value for each of COLUMNS. Parzen takes longest and is of the
+    first draw; the last training digits are held out to choose its kernel width."""
     likelihood = parzen_of_test_digits(draws[0], train[-SAMPLES:], test)
-    return dict(zip(COLUMNS, [*likelihood, *means], strict=True))
+    parzen_columns = dict(zip(COLUMNS, likelihood, strict=False))
+    return parzen_columns | measure_features(draws, classifier, test)
 
 
 @torch.no_grad()

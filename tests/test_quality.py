@@ -2,9 +2,11 @@
 generator by them."""
 
 import math
+import re
 
 import quality
 import torch
+from conftest import ROOT
 
 
 def test_parzen_is_the_log_of_the_mean_of_gaussians():
@@ -60,3 +62,20 @@ def test_the_committed_generator_draws_every_digit_well():
     nearest = torch.cat([torch.cdist(part, train).argmin(1) for part in samples[:5000].split(1000)])
     shares = labels[nearest].bincount(minlength=10) / 5000
     assert shares.min() >= 0.06, f"shares {shares.tolist()} with seed {seed}"
+
+
+def test_the_classifier_reads_99_in_100_test_digits():
+    assert quality.accuracy(quality.load_classifier()) >= 0.99
+
+
+def test_the_committed_generators_row_in_the_readme_is_what_the_command_prints():
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    cells = re.search(r"^\| seed 0[^|]*\|(.*)\|$", readme, re.MULTILINE)[1].split("|")
+    sure, coverage, distance, recall, smallest = (float(c.strip(" %")) for c in cells[:5])
+    test = quality.load_digits(train=False)[0]
+    draws = quality.draws(quality.load_generator(quality.REFERENCE))
+    measures = quality.measure_features(draws, quality.load_classifier(), test)
+    assert abs(measures["sure"] - sure) < 0.002
+    assert abs(measures["coverage"] - coverage) < 0.002 and abs(measures["recall"] - recall) < 0.002
+    assert abs(measures["FD"] - distance) < 0.1
+    assert abs(100 * measures["smallest"] - smallest) < 0.1
