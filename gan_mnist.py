@@ -322,7 +322,8 @@ def main(argv=None):
         raise
     except RuntimeError as error:
         # BCELoss says the same of nan and of a missing Sigmoid. Only nan means failed training.
-        if "0 and 1" in str(error) and gan.discriminator(gan.generator(noise)).isnan().any():
+        refused = "input should be between 0 and 1" in str(error)
+        if refused and gan.discriminator(gan.generator(noise)).isnan().any():
             sys.exit("Training has failed (D(x) nan): start again with a lower --lr.")
         raise
 

@@ -312,13 +312,15 @@ def test_out_of_memory(before, device, options):
     assert "MNIST" not in done.stderr and "--lr" not in done.stderr
 
 
-def edited(tmp_path, old, new):
-    """A copy of the script with a reader's edit in it."""
+def edited(tmp_path, *edits, times=(1,)):
+    """A copy of the script with a reader's edits in it, each of a text that is there so often."""
     with open(SCRIPT, encoding="utf-8") as file:
         source = file.read()
-    assert source.count(old) == 1, old
+    for old, new in edits:
+        assert source.count(old) in times, old
+        source = source.replace(old, new)
     script = tmp_path / "edited.py"
-    script.write_text(source.replace(old, new), encoding="utf-8")
+    script.write_text(source, encoding="utf-8")
     return script
 
 
@@ -340,7 +342,7 @@ def edited(tmp_path, old, new):
     ids=lambda value: value if "Error" in value else "",
 )
 def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, options, tmp_path):
-    script = edited(tmp_path, old, new)
+    script = edited(tmp_path, (old, new))
     done = command(*options, script=script)
     assert done.returncode == 1
     assert "Traceback" in done.stderr or error.startswith("SyntaxError")
@@ -360,12 +362,7 @@ def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, options
     ids=["width 1026", "width 10", "betas"],
 )  # fmt: skip
 def test_a_valid_edit_trains(edits, options, tmp_path):
-    source = open(SCRIPT, encoding="utf-8").read()
-    for old, new in edits:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    (tmp_path / "edited.py").write_text(source, encoding="utf-8")
-    done = command(*options, script=tmp_path / "edited.py")
+    done = command(*options, script=edited(tmp_path, *edits))
     assert done.returncode == 0, done.stderr
 
 
@@ -373,10 +370,8 @@ def test_a_valid_edit_trains(edits, options, tmp_path):
     ("pattern", "new"), [("nn.LeakyReLU(0.2)", "nn.ReLU()"), (" nn.Dropout(),", "")]
 )
 def test_other_layers_train(pattern, new, options, tmp_path):
-    source = open(SCRIPT, encoding="utf-8").read()
-    assert source.count(pattern) >= 2
-    (tmp_path / "edited.py").write_text(source.replace(pattern, new), encoding="utf-8")
-    done = command(*options, script=tmp_path / "edited.py")
+    script = edited(tmp_path, (pattern, new), times=(2, 3))
+    done = command(*options, script=script)
     assert done.returncode == 0, done.stderr
 
 
