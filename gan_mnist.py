@@ -24,33 +24,34 @@ NOISE_SIZE = 100  # the generator makes an image from this many random numbers
 
 
 def load_mnist(data_dir, device):
-    """MNIST's training images, all on the device: (60000, 1, 28, 28) in [-1, 1]."""
+    """MNIST's training images, all on the device: (60000, 1, 28, 28) in [0, 1], 0 is black."""
     mnist = open_mnist(data_dir)  # torchvision's datasets.MNIST, with clear words if it fails
-    return mnist.data.unsqueeze(1).float().div_(127.5).sub_(1).to(device)
+    return mnist.data.unsqueeze(1).to(device) / 255
 
 
 class Discriminator(nn.Sequential):
-    """Tells real from fake: (N, 1, 28, 28) images in [-1, 1] -> (N, 1) probabilities of real."""
+    """Tells real from fake: (N, 1, 28, 28) images in [0, 1] -> (N, 1) probabilities of real."""
 
     def __init__(self):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
+            nn.Dropout(),  # hides some of the pixels; train() sets how many
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # like ReLU, but not flat below 0
-            nn.Linear(1024, 512), nn.LeakyReLU(0.2), nn.Dropout(),  # train() sets how much
-            nn.Linear(512, 256), nn.LeakyReLU(0.2), nn.Dropout(),
+            nn.Linear(1024, 512), nn.LeakyReLU(0.2),
+            nn.Linear(512, 256), nn.LeakyReLU(0.2),
             nn.Linear(256, 1), nn.Sigmoid(),  # a probability, which is what BCELoss takes
         )  # fmt: skip
 
 
 class Generator(nn.Sequential):
-    """Draws digits: (N, 100) normally distributed noise -> (N, 1, 28, 28) images in [-1, 1]."""
+    """Draws digits: (N, 100) normally distributed noise -> (N, 1, 28, 28) images in [0, 1]."""
 
     def __init__(self):
         super().__init__(
             nn.Linear(NOISE_SIZE, 256), nn.SiLU(),  # a smooth ReLU: draws better than LeakyReLU
             nn.Linear(256, 512), nn.SiLU(),
             nn.Linear(512, 1024), nn.SiLU(),
-            nn.Linear(1024, 28 * 28), nn.Tanh(),  # [-1, 1], the range of the real images
+            nn.Linear(1024, 28 * 28), nn.Hardtanh(0, 1),  # cuts off what is below 0 or above 1
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )  # fmt: skip
 
@@ -79,14 +80,12 @@ def train(gan, digits, batch_size, num_epochs, seed):
     weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):  # after those that are finished
         torch.manual_seed(seed * 1_000_000 + epoch)  # the same in a run that was resumed
-        # Not in the article: ever smaller steps, and ever more dropout against memorised images.
+        # Not in the article: ever smaller steps, and ever more hidden pixels against memorising.
         for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
             group["lr"] = gan.lr * 0.97 ** (epoch - 1)
-        for layer in discriminator.modules():
-            if isinstance(layer, nn.Dropout):
-                layer.p = min(0.015 * epoch, 0.6)
+        discriminator[1].p = min(0.02 * epoch, 0.4)  # its Dropout: the share that is hidden
         totals = 0
-        # What the article's DataLoader does: each image once, in batches, in a new random order.
+        # What a DataLoader with shuffle=True does: each image once, in a new order, in batches.
         shuffled = torch.randperm(len(digits), device=digits.device)
         for batch, indices in enumerate(shuffled.split(batch_size), start=1):
             # (1) The real images. Their labels are all 1.
@@ -145,9 +144,9 @@ def whole_file(path):
 
 
 def save_grid(path, images):
-    """Save (N, 1, 28, 28) images in [-1, 1] as a PNG, eight in a row."""
+    """Save (N, 1, 28, 28) images in [0, 1] as a PNG, eight in a row."""
     with whole_file(path) as file:
-        utils.save_image(images, file, format="PNG", normalize=True, value_range=(-1, 1))
+        utils.save_image(images, file, format="PNG")
 
 
 def save_curves(path, history):

@@ -36,6 +36,7 @@ COLUMNS = {
     "sure": "share of samples of which the classifier is more than 90 % sure; higher is better",
     "smallest": "share of the digit that is drawn least; nearer to real digits is better",
     "largest": "share of the digit that is drawn most; nearer to real digits is better",
+    "specks": "lit pixels with at most one lit neighbour, in a sample; fewer is better",
 }  # fmt: skip
 
 
@@ -166,8 +167,17 @@ def recall_and_coverage(real, fake):
     return recalled / len(real), covered / len(real)
 
 
+def specks(samples):
+    """Lone lit pixels of (N, 784) samples in [0, 1], mean of a sample: above 0.1, with at most one
+    of the eight neighbours above 0.1."""
+    lit = (samples > 0.1).float().view(-1, 1, 28, 28)
+    around = 9 * nn.functional.avg_pool2d(lit, 3, stride=1, padding=1)  # counts itself too
+    return (lit.bool() & (around < 2.5)).sum().item() / len(samples)
+
+
 def measure_features(draws, classifier, test):
-    """What the classifier says of (N, 784) samples in [0, 1], means over the draws."""
+    """What the classifier says of (N, 784) samples in [0, 1], and the specks, means over the
+    draws."""
     real = look(classifier, test)[0]
     rows = []
     for samples in draws:
@@ -176,7 +186,9 @@ def measure_features(draws, classifier, test):
         sure = (probabilities.max(1).values > 0.9).double().mean().item()
         recall, coverage = recall_and_coverage(real.float(), fake.float())
         distance = frechet_distance(fake, real)
-        rows.append([distance, recall, coverage, sure, shares.min().item(), shares.max().item()])
+        smallest, largest = shares.min().item(), shares.max().item()
+        lone = specks(samples)
+        rows.append([distance, recall, coverage, sure, smallest, largest, lone])
     return dict(zip(list(COLUMNS)[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
 
 
@@ -192,7 +204,7 @@ def measure(draws, classifier, train, test):
 def sample(generator, seed=0):
     """10,000 digits of a generator as (10000, 784) pixels in [0, 1]."""
     noise = torch.randn(SAMPLES, NOISE_SIZE, generator=torch.Generator().manual_seed(seed))
-    return generator(noise).flatten(1) * 0.5 + 0.5
+    return generator(noise).flatten(1)
 
 
 def load_generator(path):

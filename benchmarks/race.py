@@ -30,7 +30,7 @@ LABELS = {"textbook": "simplest loop, notebooks' settings", "ours": "gan_mnist.p
 
 
 def textbook_epochs():
-    """The generator of the textbook's loop after each epoch."""
+    """The generator of the textbook's loop after each epoch, its pixels scaled to [0, 1]."""
     torch.set_float32_matmul_precision("highest")  # PyTorch's default
     torch.manual_seed(0)
     loader = textbook.make_loader(speed.ROOT / "data")
@@ -39,7 +39,7 @@ def textbook_epochs():
     while True:
         for images, _ in loader:
             textbook.train_on_batch(*networks, *optimizers, images)
-        yield networks[1]
+        yield lambda noise: networks[1](noise) / 2 + 0.5
 
 
 def our_epochs():

@@ -11,15 +11,15 @@ def digits():
     return load_mnist(ROOT / "data", "cpu")
 
 
-def test_there_are_60000_digits_scaled_to_minus_one_to_one(digits):
+def test_there_are_60000_digits_scaled_to_zero_to_one(digits):
     assert digits.shape == (60_000, 1, 28, 28) and digits.dtype == torch.float32
-    assert digits.min() == -1 and digits.max() == 1
+    assert digits.min() == 0 and digits.max() == 1
 
 
 def test_digits_are_those_that_torchvision_converts_one_by_one(digits):
     one_by_one = make_loader(ROOT / "data", 1).dataset
     for index in (0, 1, 30_000, 59_999):
-        assert torch.allclose(digits[index], one_by_one[index][0], atol=1e-6)
+        assert torch.allclose(digits[index] * 2 - 1, one_by_one[index][0], atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [100, 300, 900])

@@ -52,6 +52,16 @@ def test_recall_and_coverage_see_a_missing_half():
     assert 0.4 < recall < 0.5 and 0.4 < coverage <= 0.5
 
 
+def test_specks_are_lit_pixels_with_at_most_one_lit_neighbour():
+    image = torch.zeros(1, 28, 28)
+    image[0, 0, 0] = 1.0  # alone, in the corner
+    image[0, 10, 10] = image[0, 11, 11] = 0.2  # a pair: two specks
+    image[0, 20, 4:8] = 1.0  # a stroke: its ends have one lit neighbour, the middle two
+    image[0, 25, 25] = 0.05  # too dark
+    assert quality.specks(image.flatten(1)) == 5
+    assert quality.specks(torch.cat([image, torch.zeros_like(image)]).flatten(1)) == 2.5
+
+
 def test_the_committed_generator_draws_every_digit_well():
     """Fresh noise each time; which digit a sample is, its nearest real digit says."""
     seed = torch.seed()
