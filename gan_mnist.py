@@ -35,7 +35,7 @@ class Discriminator(nn.Sequential):
     def __init__(self):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            nn.Dropout(),  # hides some of the pixels; train() sets how many
+            nn.Dropout(),  # blackens random pixels; train() sets how many
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # like ReLU, but not flat below 0
             nn.Linear(1024, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -62,7 +62,7 @@ class GAN:
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        # Not in the article: a copy with weights averaged over updates, to draw (arXiv 1710.10196).
+        # Not in the article: a copy with averaged weights, for the pictures (arXiv 1710.10196).
         self.averaged = deepcopy(self.generator).requires_grad_(False)
         self.criterion = nn.BCELoss()
         self.lr = lr
@@ -80,10 +80,10 @@ def train(gan, digits, batch_size, num_epochs, seed):
     weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):  # after those that are finished
         torch.manual_seed(seed * 1_000_000 + epoch)  # the same in a run that was resumed
-        # Not in the article: ever smaller steps, and ever more hidden pixels against memorising.
+        # Not in the article: ever smaller steps; and pixels hidden lest it learn images by heart.
         for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
             group["lr"] = gan.lr * 0.97 ** (epoch - 1)
-        discriminator[1].p = min(0.02 * epoch, 0.4)  # its Dropout: the share that is hidden
+        discriminator[1].p = min(0.02 * epoch, 0.4)  # its Dropout: the share of pixels it hides
         totals = 0
         # What a DataLoader with shuffle=True does: each image once, in a new order, in batches.
         shuffled = torch.randperm(len(digits), device=digits.device)
@@ -106,25 +106,25 @@ def train(gan, digits, batch_size, num_epochs, seed):
             d_loss.backward()
             gan.d_optimizer.step()
 
-            # (5a) New fake images; here the generator does learn.
+            # (5a) New fake images, this time with gradients for (6).
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) What the updated discriminator takes them for.
             predictions = discriminator(fake_images)
-            # (6) Train the generator: a loss of 0 would mean that every fake is taken for real.
+            # (6) Train the generator towards 1: a loss of 0 would mean every fake taken for real.
             g_loss = criterion(predictions, real_labels)
             gan.g_optimizer.zero_grad()
-            g_loss.backward(inputs=weights)  # the generator's alone: faster
+            g_loss.backward(inputs=weights)  # those of the generator alone: faster
             gan.g_optimizer.step()
             # Not in the article: move the averages towards the new weights, ever more slowly.
             with torch.no_grad():
                 for average, weight in zip(averages, weights, strict=True):
                     average.lerp_(weight, 0.005 / epoch)
             means = torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
-            totals += size * means  # not read here, since a GPU would have to wait for that
+            totals += size * means  # stays on the device: to read it here would slow a GPU
             yield epoch, batch, totals
 
 
-# The article ends here. What follows: saving, words for errors that we foresee, options.
+# The article's loop ends here. What follows: files, animation, errors that we foresee, options.
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def save_animation(path, num_epochs):
 
 
 def save_epoch(folder, gan, noise, settings):
-    """Save everything after an epoch, the checkpoint last: if it is there, the rest is."""
+    """Save everything after an epoch, the checkpoint last, when the rest is there."""
     save_grid(folder / f"epoch_{len(gan.history):03}.png", gan.averaged(noise))
     save_curves(folder / "losses.png", gan.history)
     save_animation(folder / "training.gif", len(gan.history))
@@ -195,7 +195,7 @@ def resume(gan, folder, settings):
         hint = f"an older run is in {older[-1].parent}" if older else "leave out --resume"
         sys.exit(f"{path} is not there: {hint}.")
     try:
-        if damaged := zipfile.ZipFile(path).testzip():
+        if damaged := zipfile.ZipFile(path).testzip():  # torch saves ZIP archives
             raise ValueError(f"{damaged} is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         states, history, saved = (checkpoint[key] for key in ("states", "history", "settings"))
@@ -261,8 +261,8 @@ def parse_options(argv):
     add("--output-dir", type=Path, default=here / "outputs", help="for results (default: outputs)")
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     options = parser.parse_args(argv)
-    at_least_1 = min(options.epochs, options.batch_size)
-    if at_least_1 < 1 or not 0 < options.lr < math.inf or not 0 <= options.seed < 2**32:
+    smaller = min(options.epochs, options.batch_size)
+    if smaller < 1 or not 0 < options.lr < math.inf or not 0 <= options.seed < 2**32:
         parser.error("--epochs and --batch-size from 1, --lr above 0, --seed 0 to 4294967295")
     return options
 
@@ -278,7 +278,7 @@ def train_and_save(gan, digits, noise, options, settings):
     num_batches, terminal = math.ceil(len(digits) / batch_size), sys.stdout.isatty()
     started = printed = time.monotonic()
     for epoch, batch, totals in train(gan, digits, batch_size, options.epochs, options.seed):
-        live = batch < num_batches  # on a terminal, a line that the next one covers
+        live = batch < num_batches  # mid-epoch: on a terminal, a line that the next covers
         if live and not (terminal and time.monotonic() - printed > 0.5):
             continue
         means = (totals / min(batch * batch_size, len(digits))).tolist()

@@ -5,7 +5,8 @@
 Trains the textbook's loop and ours for 40 epochs each (half an hour to an hour), and takes the
 Fréchet distance after each epoch and every measure of quality.py after the last, kept in
 `benchmarks/race.json`; then times both in turn. Prints the result and draws
-`outputs/reference/quality.png`. With the name of a loop it only trains that one.
+`outputs/reference/quality.png`, and 64 digits of each loop beside it, `race_*.png`. With the name
+of a loop it only trains that one.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import textbook
 import torch
 from matplotlib.figure import Figure
 
-from gan_mnist import GAN, NOISE_SIZE, load_mnist, parse_options, train
+from gan_mnist import GAN, NOISE_SIZE, load_mnist, parse_options, save_grid, train
 
 EPOCHS = 40
 RECORD = Path(__file__).with_name("race.json")
@@ -33,13 +34,8 @@ def textbook_epochs():
     """The generator of the textbook's loop after each epoch, its pixels scaled to [0, 1]."""
     torch.set_float32_matmul_precision("highest")  # PyTorch's default
     torch.manual_seed(0)
-    loader = textbook.make_loader(speed.ROOT / "data")
-    networks = textbook.make_discriminator(), textbook.make_generator()
-    optimizers = textbook.make_optimizers(*networks)
-    while True:
-        for images, _ in loader:
-            textbook.train_on_batch(*networks, *optimizers, images)
-        yield lambda noise: networks[1](noise) / 2 + 0.5
+    for generator in textbook.train(speed.ROOT / "data", EPOCHS):
+        yield lambda noise, generator=generator: generator(noise) / 2 + 0.5
 
 
 def our_epochs():
@@ -71,6 +67,7 @@ def race(name):
         each = [quality.frechet_distance(quality.look(classifier, d)[0], real) for d in drawn]
         distances.append(statistics.mean(each))
         print(f"{name} epoch {len(distances)}: Fréchet distance {distances[-1]:.1f}", flush=True)
+    save_grid(PICTURE.with_name(f"race_{name}.png"), drawn[0][:64].view(-1, 1, 28, 28))
     measures = quality.measure(drawn, classifier, train_digits, test_digits)
     return {"distances": distances, "measures": measures}
 

@@ -80,3 +80,14 @@ def train_on_batch(discriminator, generator, d_optimizer, g_optimizer, images):
     g_loss.backward()
     g_optimizer.step()
     return d_loss, g_loss
+
+
+def train(data_dir, num_epochs):
+    """The loops over epochs and batches. Yields the generator after each epoch."""
+    loader = make_loader(data_dir)
+    discriminator, generator = make_discriminator(), make_generator()
+    d_optimizer, g_optimizer = make_optimizers(discriminator, generator)
+    for _ in range(num_epochs):
+        for images, _ in loader:
+            train_on_batch(discriminator, generator, d_optimizer, g_optimizer, images)
+        yield generator
