@@ -26,7 +26,7 @@ NOISE_SIZE = 100  # the generator makes an image from this many random numbers
 def load_mnist(data_dir, device):
     """MNIST's training images, all on the device: (60000, 1, 28, 28) in [0, 1], 0 is black."""
     mnist = open_mnist(data_dir)  # torchvision's datasets.MNIST, with clear words if it fails
-    return mnist.data.unsqueeze(1).to(device) / 255
+    return mnist.data.unsqueeze(1).float().div_(255).to(device)  # div_ makes no second copy
 
 
 class Discriminator(nn.Sequential):
@@ -80,7 +80,7 @@ def train(gan, digits, batch_size, num_epochs, seed):
     weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):  # after those that are finished
         torch.manual_seed(seed * 1_000_000 + epoch)  # the same in a run that was resumed
-        # Not in the article: ever smaller steps; and pixels hidden lest it learn images by heart.
+        # Not in the article: ever smaller steps; and hidden pixels, so that no image is memorised.
         for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
             group["lr"] = gan.lr * 0.97 ** (epoch - 1)
         discriminator[1].p = min(0.02 * epoch, 0.4)  # its Dropout: the share of pixels it hides

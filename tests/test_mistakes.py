@@ -298,8 +298,8 @@ def test_output_that_cannot_be_printed(stdout, options, tmp_path):
 @pytest.mark.parametrize(
     ("before", "device"),
     [
-        ("torch.Tensor.__truediv__ = fail", "torch.OutOfMemoryError('CUDA out of memory. Tried')"),
-        ("torch.Tensor.__truediv__ = fail", "MemoryError()"),
+        ("torch.Tensor.div_ = fail", "torch.OutOfMemoryError('CUDA out of memory. Tried')"),
+        ("torch.Tensor.div_ = fail", "MemoryError()"),
         ("import torchvision; torchvision.datasets.MNIST.__init__ = fail", "MemoryError()"),
         ("torch.randperm = lambda *a, **k: torch.empty(10**15)", "None"),  # the CPU's own error
     ],

@@ -97,6 +97,11 @@ def test_links_and_pictures_exist(link):
     assert (ROOT / link).exists()
 
 
+def test_every_file_of_the_reference_run_is_shown():
+    for path in (ROOT / "outputs" / "reference").iterdir():
+        assert f"outputs/reference/{path.name}" in README, path.name
+
+
 def test_options_and_their_defaults_are_all_explained():
     for option in re.findall(r'add\("(--[\w-]+)"', SOURCE):
         assert f"| `{option}" in section("Options"), option
