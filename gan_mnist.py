@@ -35,7 +35,7 @@ class Discriminator(nn.Sequential):
     def __init__(self):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            nn.Dropout(),  # blackens random pixels; train() sets how many
+            nn.Dropout(),  # hides random pixels, makes them black; train() sets how many
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # like ReLU, but not flat below 0
             nn.Linear(1024, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -113,7 +113,7 @@ def train(gan, digits, batch_size, num_epochs, seed):
             # (6) Train the generator towards 1: a loss of 0 would mean every fake taken for real.
             g_loss = criterion(predictions, real_labels)
             gan.g_optimizer.zero_grad()
-            g_loss.backward(inputs=weights)  # those of the generator alone: faster
+            g_loss.backward(inputs=weights)  # gradients for the generator alone: faster
             gan.g_optimizer.step()
             # Not in the article: move the averages towards the new weights, ever more slowly.
             with torch.no_grad():

@@ -175,6 +175,11 @@ def specks(samples):
     return (lit.bool() & (around < 2.5)).sum().item() / len(samples)
 
 
+def share_of_sure(probabilities):
+    """Share of (N, 10) predictions that are more than 90 % sure of a digit."""
+    return (probabilities.max(1).values > 0.9).double().mean().item()
+
+
 def measure_features(draws, classifier, test):
     """What the classifier says of (N, 784) samples in [0, 1], and the specks, means over the
     draws."""
@@ -183,12 +188,11 @@ def measure_features(draws, classifier, test):
     for samples in draws:
         fake, probabilities = look(classifier, samples)
         shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
-        sure = (probabilities.max(1).values > 0.9).double().mean().item()
+        sure = share_of_sure(probabilities)
         recall, coverage = recall_and_coverage(real.float(), fake.float())
         distance = frechet_distance(fake, real)
         smallest, largest = shares.min().item(), shares.max().item()
-        lone = specks(samples)
-        rows.append([distance, recall, coverage, sure, smallest, largest, lone])
+        rows.append([distance, recall, coverage, sure, smallest, largest, specks(samples)])
     return dict(zip(list(COLUMNS)[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
 
 
