@@ -35,7 +35,7 @@ class Discriminator(nn.Sequential):
     def __init__(self):
         super().__init__(
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            nn.Dropout(),  # hides random pixels, makes them black; train() sets how many
+            nn.Dropout(),  # makes random pixels black; the function train sets how many
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),  # like ReLU, but not flat below 0
             nn.Linear(1024, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -57,16 +57,16 @@ class Generator(nn.Sequential):
 
 
 class GAN:
-    """Both networks on the device, their loss function and an optimizer for each."""
+    """Both networks on the device (a GPU if there is one), their loss, an optimizer for each."""
 
     def __init__(self, lr, device):
         self.discriminator = Discriminator().to(device)
         self.generator = Generator().to(device)
-        # Not in the article: a copy with averaged weights, for the pictures (arXiv 1710.10196).
+        # Not in the article: a copy with averaged weights draws better pictures (arXiv 1710.10196).
         self.averaged = deepcopy(self.generator).requires_grad_(False)
         self.criterion = nn.BCELoss()
         self.lr = lr
-        betas = (0.5, 0.999)  # with Adam's usual (0.9, 0.999) the discriminator wins
+        betas = (0.0, 0.999)  # no momentum: at this lr, with the usual 0.9, the discriminator wins
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr, betas, fused=True)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr, betas, fused=True)
         self.history = []  # of each finished epoch: mean D loss, G loss, D(x), D(G(z))
@@ -74,16 +74,16 @@ class GAN:
 
 def train(gan, digits, batch_size, num_epochs, seed):
     """The article's loops over epochs and batches; `tests/textbook.py` has them at their simplest.
-    Yields (epoch, batch, totals) after each batch: sums over the epoch's images so far of D loss,
-    G loss, the predictions on real, D(x), and on fake, D(G(z)). The caller fills `gan.history`."""
+    Yields (epoch, batch, totals) after each batch: sums over the epoch's images so far, still on
+    the device, of D loss, G loss, D(x) and D(G(z)). The caller saves, and fills `gan.history`."""
     discriminator, generator, criterion = gan.discriminator, gan.generator, gan.criterion
     weights, averages = list(generator.parameters()), list(gan.averaged.parameters())
     for epoch in range(len(gan.history) + 1, num_epochs + 1):  # after those that are finished
         torch.manual_seed(seed * 1_000_000 + epoch)  # the same in a run that was resumed
-        # Not in the article: ever smaller steps; and hidden pixels, so that no image is memorised.
+        # Not in the article: ever smaller steps; hidden pixels, or D would learn images by heart.
         for group in gan.d_optimizer.param_groups + gan.g_optimizer.param_groups:
             group["lr"] = gan.lr * 0.97 ** (epoch - 1)
-        discriminator[1].p = min(0.02 * epoch, 0.4)  # its Dropout: the share of pixels it hides
+        discriminator[1].p = min(0.02 * epoch, 0.2)  # the share of pixels its Dropout hides
         totals = 0
         # What a DataLoader with shuffle=True does: each image once, in a new order, in batches.
         shuffled = torch.randperm(len(digits), device=digits.device)
@@ -99,6 +99,7 @@ def train(gan, digits, batch_size, num_epochs, seed):
                 fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator on both: its loss is the loss on real plus that on fake.
+            discriminator.train()  # switches its Dropout on
             both = torch.cat([real_images, fake_images])  # one pass over both is faster than two
             on_real, on_fake = discriminator(both).chunk(2)  # its predictions, (N, 1) each
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
@@ -109,6 +110,7 @@ def train(gan, digits, batch_size, num_epochs, seed):
             # (5a) New fake images, this time with gradients for (6).
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) What the updated discriminator takes them for.
+            discriminator.eval()  # Dropout off, gradients still flow: this gives clearer digits
             predictions = discriminator(fake_images)
             # (6) Train the generator towards 1: a loss of 0 would mean every fake taken for real.
             g_loss = criterion(predictions, real_labels)
@@ -119,8 +121,7 @@ def train(gan, digits, batch_size, num_epochs, seed):
             with torch.no_grad():
                 for average, weight in zip(averages, weights, strict=True):
                     average.lerp_(weight, 0.005 / epoch)
-            means = torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()]).detach()
-            totals += size * means  # stays on the device: to read it here would slow a GPU
+                totals += size * torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean()])
             yield epoch, batch, totals
 
 
