@@ -78,7 +78,7 @@ def test_the_committed_generator_draws_every_digit_well():
     shares = labels[nearest].bincount(minlength=10) / 5000
     assert shares.min() >= 0.06, f"shares {shares.tolist()} with seed {seed}"
     sure = quality.share_of_sure(quality.look(quality.load_classifier(), samples)[1])
-    assert sure >= 0.91, f"sure {sure} with seed {seed}"
+    assert sure >= 0.93, f"sure {sure} with seed {seed}"
     assert quality.specks(samples) < 0.2, f"specks with seed {seed}"
 
 
