@@ -110,7 +110,7 @@ def train(gan, digits, batch_size, num_epochs, seed):
             # (5a) New fake images, this time with gradients for (6).
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) What the updated discriminator takes them for.
-            discriminator.eval()  # not in the article: Dropout off (gradients still flow)
+            discriminator.eval()  # its Dropout off, for clearer digits; gradients still flow
             predictions = discriminator(fake_images)
             # (6) Train the generator towards 1: a loss of 0 would mean every fake taken for real.
             g_loss = criterion(predictions, real_labels)
