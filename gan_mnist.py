@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
 NUM_EPOCHS = 40  # in an epoch, each image is used once
-BATCH_SIZE = 64
+BATCH_SIZE = 100
 LEARNING_RATE = 6e-4
 NOISE_SIZE = 100  # the generator makes an image from this many random numbers
 HIDDEN_PIXELS = 0.2  # share of them that the discriminator does not see in step (4)
@@ -73,7 +73,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
     d_optimizer = optim.Adam(discriminator.parameters(), **adam)
     g_optimizer = optim.Adam(generator.parameters(), **adam)
     # Not in the article: a copy with the running mean of its weights draws better digits.
-    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     # Not in the article: what a checkpoint holds. With --resume, it is loaded here.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
     run.restore(parts)

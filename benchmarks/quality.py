@@ -26,18 +26,9 @@ SAMPLES = 10_000
 DRAWS = 5
 NEIGHBOURS = 5  # k of recall and coverage
 
-COLUMNS = {
-    "Parzen": "log-likelihood of the test digits, kernels on the samples, nats; higher is better",
-    "± s.e.": "standard error of that mean over the 10,000 test digits",
-    "sigma": "kernel width that suits 10,000 held-out training digits best",
-    "FD": "Fréchet distance to the test digits in the classifier's features; lower is better",
-    "recall": "share of test digits within reach of the samples (k = 5); higher is better",
-    "coverage": "share of test digits with a sample near them (k = 5); higher is better",
-    "sure": "share of samples of which the classifier is more than 90 % sure; higher is better",
-    "smallest": "share of the digit that is drawn least; nearer to real digits is better",
-    "largest": "share of the digit that is drawn most; nearer to real digits is better",
-    "specks": "lit pixels with at most one lit neighbour, in a sample; fewer is better",
-}  # fmt: skip
+# What they mean, and which way is better, stands in benchmarks/README.md.
+COLUMNS = ("Parzen", "± s.e.", "sigma", "FD", "recall", "coverage", "sure", "smallest", "largest",
+           "specks")  # fmt: skip
 
 
 class Classifier(nn.Module):
@@ -46,16 +37,9 @@ class Classifier(nn.Module):
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(  # (N, 128)
-            nn.Unflatten(1, (1, 28, 28)),
-            nn.Conv2d(1, 32, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(64 * 4 * 4, 128),
-            nn.ReLU(),
+            *(nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 32, 5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(32, 64, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(64 * 4 * 4, 128), nn.ReLU()),
         )
         self.logits = nn.Linear(128, 10)
 
@@ -193,7 +177,7 @@ def measure_features(draws, classifier, test):
         distance = frechet_distance(fake, real)
         smallest, largest = shares.min().item(), shares.max().item()
         rows.append([distance, recall, coverage, sure, smallest, largest, specks(samples)])
-    return dict(zip(list(COLUMNS)[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
+    return dict(zip(COLUMNS[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
 
 
 def measure(draws, classifier, train, test):
@@ -244,9 +228,6 @@ def main():
     for name, drawn in samples.items():
         row = measure(drawn, classifier, train, test)
         print(f"{name:{width}}", *(f"{value:9.3f}" for value in row.values()), flush=True)
-    print()
-    for name, meaning in COLUMNS.items():
-        print(f"{name:>9}  {meaning}")
 
 
 if __name__ == "__main__":

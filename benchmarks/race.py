@@ -50,7 +50,7 @@ def train_ours(after_epoch):
     options = gan_mnist.parse_options(["--epochs", str(EPOCHS)])
     images = gan_mnist.load_mnist(speed.ROOT / "data")
     run = Race(None, options, "cpu")
-    gan_mnist.train(images, options.batch_size, options.rate, "cpu", run)
+    gan_mnist.train(images, EPOCHS, options.batch_size, options.rate, "cpu", run)
 
 
 def race(name):

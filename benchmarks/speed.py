@@ -17,8 +17,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import gan_mnist  # noqa: E402
 import notebooks  # noqa: E402
+
+import gan_mnist  # noqa: E402
 
 WARM_UP = 20  # updates before the clock starts
 
@@ -70,7 +71,7 @@ def time_ours(batch_size, device, updates):
     images = gan_mnist.load_mnist(ROOT / "data")
     stopwatch = Stopwatch(device, updates)
     try:
-        gan_mnist.train(images, batch_size, gan_mnist.LEARNING_RATE, device, stopwatch)
+        gan_mnist.train(images, 1000, batch_size, gan_mnist.LEARNING_RATE, device, stopwatch)
     except Enough:
         return stopwatch.seconds / updates
 
@@ -97,7 +98,9 @@ def main():
     options = parser.parse_args()
     theirs, ours, ratios = compare(**vars(options))
     print(f"seconds an epoch: the notebooks' loop {theirs:.1f}, ours {ours:.1f}")
-    print(f"ratio: {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})")
+    print(
+        f"ratio: {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":
