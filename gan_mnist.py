@@ -1,6 +1,6 @@
 """Train a generative adversarial network (GAN) to draw handwritten digits, as told in the
 article "An Easy Introduction to Generative Adversarial Networks in Deep Learning" (George
-Seif, 2019). The article ends with `train`; what stands below is files and options."""
+Seif, 2019). It goes to the end of `train`; below that are files and options."""
 
 import argparse
 import io
@@ -22,7 +22,7 @@ NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
 LEARNING_RATE = 6e-4
 NOISE_SIZE = 100  # the generator makes an image from this many random numbers
-HIDDEN_PIXELS = 0.2  # share of them that the discriminator does not see in step (4)
+HIDDEN_PIXELS = 0.2  # in step (4), this share of an image's pixels is made black
 
 
 def load_mnist(data_dir):
@@ -36,9 +36,9 @@ class Discriminator(nn.Sequential):
     """Tells real from fake: (N, 1, 28, 28) images -> (N, 1) probabilities of real."""
 
     def __init__(self):
-        super().__init__(
+        super().__init__(  # it calls one layer after the other
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            # Not in the article: the layers between. LeakyReLU is not flat below 0.
+            # Not in the article: the layers between. LeakyReLU always has a gradient.
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),
             nn.Linear(1024, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -51,11 +51,11 @@ class Generator(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            # Not in the article: SiLU, a smooth ReLU, which here draws better digits.
+            # Not in the article: SiLU, a smooth ReLU. It draws better digits here.
             nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
             nn.Linear(256, 512), nn.SiLU(),
             nn.Linear(512, 1024), nn.SiLU(),
-            # Not in the article: Hardtanh cuts off below 0 and above 1: black is black.
+            # Not in the article: Hardtanh clips to 0 ... 1, so that black is exactly 0.
             nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )
@@ -63,32 +63,32 @@ class Generator(nn.Sequential):
 
 def train(images, num_epochs, batch_size, lr, device, run):
     """The article's two loops. `run` shows how it goes, and saves after each epoch."""
-    loader = DataLoader(images, batch_size, shuffle=True)
+    loader = DataLoader(images, batch_size, shuffle=True)  # a tensor is a data set too
     discriminator = Discriminator().to(device)
     generator = Generator().to(device)
-    criterion = nn.BCELoss()
+    criterion = nn.BCELoss()  # of p: -log(p) if the label is 1, -log(1 - p) if it is 0
     # Not in the article: no momentum (0.0). With the usual 0.9 the discriminator wins: it
     # gets so sure that the generator cannot learn from it. `fused` is only faster.
     adam = {"lr": lr, "betas": (0.0, 0.999), "fused": True}
     d_optimizer = optim.Adam(discriminator.parameters(), **adam)
     g_optimizer = optim.Adam(generator.parameters(), **adam)
-    # Not in the article: a copy with the running mean of its weights draws better digits.
+    # Not in the article: a second generator makes the pictures. It is not trained: its
+    # weights are a running mean of the first one's, which draws better digits.
     averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    # Not in the article: what a checkpoint holds. With --resume, it is loaded here.
+    # Not in the article: `run` saves these; after a stop, `restore` loads what it saved.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
-    run.restore(parts)
+    first_epoch = run.restore(parts)
 
-    for epoch in range(len(run.history) + 1, num_epochs + 1):
-        run.begin_epoch(epoch)
-        for batch, real_images in enumerate(loader, start=1):
+    for epoch in range(first_epoch, num_epochs + 1):
+        run.begin_epoch(epoch)  # sets its random seed and its clock
+        for number, real_images in enumerate(loader, start=1):
             # (1) The real images. Their labels are all 1.
             real_images = real_images.to(device)  # (N, 1, 28, 28)
             size = real_images.size(0)
             real_labels = torch.ones(size, 1, device=device)
             # (2) Noise: 100 random numbers for each image.
             noise = torch.randn(size, NOISE_SIZE, device=device)
-            # (3) Fake images from it. Their labels are all 0. `detach` cuts them off from
-            # the generator, which does not learn in (4).
+            # (3) Fake images, labels 0. `detach`: (4) sends no gradient to the generator.
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both: its loss is the sum of both losses.
@@ -97,78 +97,79 @@ def train(images, num_epochs, batch_size, lr, device, run):
             on_real = discriminator(nn.functional.dropout(real_images, HIDDEN_PIXELS))
             on_fake = discriminator(nn.functional.dropout(fake_images, HIDDEN_PIXELS))
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
-            d_optimizer.zero_grad()  # also clears what the backward() of (6) left in D
+            d_optimizer.zero_grad()  # also clears what (6) of the last batch left in D
             d_loss.backward()
             d_optimizer.step()
-
             # (5a) New fake images, not cut off from the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) What D, now updated, predicts for them. It sees all of their pixels.
+            # (5b) What D, now updated, predicts for them. It only judges: no dropout.
             predictions = discriminator(fake_images)
-            # (6) Train the generator with labels of 1: its loss is 0 if all are believed.
+            # (6) Train the generator with labels of 1: its loss is 0 if D believes all.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
             g_loss.backward()
             g_optimizer.step()
             averaged.update_parameters(generator)
-            # Not in the article: means of on_real, called D(x), and of on_fake, D(G(z)).
-            run.show_progress(epoch, batch, len(loader), d_loss, g_loss, on_real, on_fake)
-        run.save_epoch(epoch, averaged, parts)
+            # Not in the article: on_real is called D(x), on_fake D(G(z)), z being noise.
+            run.show_progress(number, len(loader), d_loss, g_loss, on_real, on_fake)
+        run.save_epoch(averaged, parts)
 
 
-# That was the article. What follows: progress, files, options, going on after a stop.
+# What follows is not in the article: progress, files, options, going on after a stop.
 
 
 class Run:
     """One training: its folder, its options, and in `history` the means of each epoch."""
 
-    curves = ["D loss", "G loss", "D(x)", "D(G(z))"]  # what the means are of
-    kept = ["epochs", "batch_size", "rate", "seed", "device", "data_dir", "history"]
+    names = ["D loss", "G loss", "D(x)", "D(G(z))"]  # of the means
+    fixed = ["batch_size", "rate", "seed"]  # options that --resume cannot change
+    kept = [*fixed, "epochs", "device", "data_dir", "history"]  # what a checkpoint keeps
 
     def __init__(self, folder, options, device):
         self.folder, self.options, self.history = folder, options, options.history
-        torch.manual_seed(options.seed)
+        torch.manual_seed(options.seed)  # also for the networks' first weights
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # the same for all pictures
 
     def restore(self, parts):
-        """Bring the parts to where the checkpoint left them, if there is one."""
+        """Load the parts from a checkpoint, if any. Returns the first epoch to train."""
         for part, state in zip(parts, self.options.states):
             part.load_state_dict(state)
+        return len(self.history) + 1
 
     def begin_epoch(self, epoch):
-        """Give the epoch random numbers of its own, the same after a stop."""
+        """Give the epoch random numbers of its own, the same with --resume."""
         torch.manual_seed(self.options.seed * 1_000_000 + epoch)
-        self.totals, self.started = 0, time.monotonic()
+        self.epoch, self.totals, self.started = epoch, 0, time.monotonic()
 
-    def show_progress(self, epoch, batch, num_batches, *values):
-        """Print the epoch's means, in a line at its end; on a terminal also before it."""
+    def show_progress(self, number, num_batches, *values):
+        """Print the epoch's means in a line at its end; on a terminal also during it."""
         self.totals += torch.stack([value.detach().mean() for value in values])
-        # Jupyter and IDLE put an output of their own in the place of Python's.
-        terminal = sys.stdout is sys.__stdout__ and sys.stdout.isatty()
-        live = batch < num_batches  # a line that the next one covers
-        if live and (batch % 20 > 0 or not terminal):
+        terminal = sys.stdout is sys.__stdout__ and sys.stdout.isatty()  # not Jupyter
+        live = number < num_batches  # a line that the next one covers
+        if live and (number % 20 > 0 or not terminal):
             return
-        self.means = (self.totals / batch).tolist()
-        batches_left = (self.options.epochs - epoch + 1) * num_batches - batch
-        left = (time.monotonic() - self.started) / batch * batches_left  # seconds
-        means = [f"{name} {mean:.2f}  " for name, mean in zip(self.curves, self.means)]
-        line = f"epoch {epoch:2}/{self.options.epochs}  {''.join(means)}{left:.0f} s left"
+        self.means = (self.totals / number).tolist()
+        batches_left = (self.options.epochs - self.epoch + 1) * num_batches - number
+        left = (time.monotonic() - self.started) / number * batches_left  # seconds
+        text = "".join(f"  {name} {x:.2f}" for name, x in zip(self.names, self.means))
+        line = f"epoch {self.epoch:2}/{self.options.epochs}{text}{left:6.0f} s left"
         columns = shutil.get_terminal_size().columns - 1
         print(line[:columns] if live else line, end="\r" if live else "\n", flush=True)
 
-    def save_epoch(self, epoch, averaged, parts):
+    def save_epoch(self, averaged, parts):
         """Save the epoch's pictures and weights; the checkpoint last, after the rest."""
         if not self.means[0] < 20:  # the D loss: guessing gives 1.39, nan is never less
-            sys.exit("Training has failed, no network learns any more: lower --lr.")
+            sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(self.means)
-        samples = self.folder / f"epoch_{epoch:03}.png"
+        samples = self.folder / f"epoch_{self.epoch:03}.png"
         save(samples, lambda file: utils.save_image(averaged(self.noise), file, "PNG"))
         axes = Figure(figsize=(8, 5), layout="constrained").subplots()
-        axes.plot(range(1, epoch + 1), self.history, ".-", label=self.curves)
+        axes.plot(range(1, self.epoch + 1), self.history, ".-", label=self.names)
         axes.set(xlabel="epoch", ylabel="mean of the epoch", ylim=(0, None))
         axes.legend()
         save(self.folder / "losses.png", axes.figure.savefig)
-        first, *others = map(Image.open, sorted(self.folder.glob("epoch_*.png")))
+        grids = sorted(self.folder.glob("epoch_*.png"))
+        first, *others = [Image.open(grid).convert("L") for grid in grids]
         gif = {"save_all": True, "append_images": others, "duration": 200, "loop": 0}
         save(self.folder / "training.gif", lambda file: first.save(file, "GIF", **gif))
         weights = {key: w.cpu() for key, w in averaged.module.state_dict().items()}
@@ -180,14 +181,14 @@ class Run:
 
 def save(path, write):
     """Let `write` fill a file in memory, then put it in its place: never half a file."""
-    content, part = io.BytesIO(), path.with_name(path.name + ".part")
+    content, temporary = io.BytesIO(), path.with_name(path.name + ".part")
     write(content)
     with one_line(f"Cannot write {path}", OSError):
-        part.write_bytes(content.getbuffer())
+        temporary.write_bytes(content.getbuffer())
         with suppress(PermissionError):  # on Windows, while another program reads it
-            return part.replace(path)
+            return temporary.replace(path)
         time.sleep(2)
-        part.replace(path)
+        temporary.replace(path)
 
 
 @contextmanager
@@ -196,8 +197,7 @@ def one_line(message, *errors):
     try:
         yield
     except errors as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        sys.exit(f"{message} ({reason.rstrip(': ')})")
+        sys.exit(f"{message}. {type(error).__name__}: {error}".partition("\n")[0])
 
 
 def usable_device(name):
@@ -207,7 +207,7 @@ def usable_device(name):
         device = torch.device(name or gpu or "cpu")
         torch.ones(1, device=device).item()
         return device
-    except (RuntimeError, AssertionError) as error:  # which of them depends on the device
+    except (RuntimeError, AssertionError) as error:  # it depends on the device which
         print(f"On the CPU: {name or gpu} cannot be used,", str(error).partition("\n")[0])
         return torch.device("cpu")
 
@@ -241,10 +241,10 @@ def parse_options(argv):
             saved = torch.load(options.resume / "checkpoint.pt", "cpu", weights_only=True)
             parser.set_defaults(**{name: saved[name] for name in [*Run.kept, "states"]})
         options = parser.parse_args(argv)  # what is not given comes from the checkpoint
-        if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.kept[1:4]):
+        if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.fixed):
             parser.error("--resume keeps --output-dir, --batch-size, --lr and --seed")
     if min(options.epochs, options.batch_size) < 1 or not 0 < options.rate <= 1:
-        parser.error("--epochs and --batch-size are at least 1, --lr above 0 and up to 1")
+        parser.error("--epochs and --batch-size must be at least 1, --lr above 0 to 1")
     return options
 
 
@@ -252,12 +252,12 @@ def main(argv=None):
     """Train a GAN as the options say. Its files are in its folder after each epoch."""
     options = parse_options(argv)
     if options.epochs <= len(options.history):
-        sys.exit(f"{len(options.history)} epochs are done: --epochs N trains on, to N.")
-    torch.set_float32_matmul_precision("medium")  # less exact, faster with bfloat16
+        sys.exit(f"{len(options.history)} epochs are done: --epochs N continues up to N.")
+    torch.set_float32_matmul_precision("medium")  # faster, less exact
     device = usable_device(options.device)
     data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
-    advice = "delete what does not end in .gz there, or copy data and give --data-dir"
-    with one_line(f"Cannot read {data_dir / 'MNIST/raw'}: {advice}", Exception):
+    advice = "delete all but .gz files there, or copy the folder data and give --data-dir"
+    with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {advice}", Exception):
         datasets.MNIST(data_dir, download=True)
     images = load_mnist(data_dir)
     with one_line("Cannot make a folder for the files: give --output-dir", OSError):

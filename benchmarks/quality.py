@@ -27,8 +27,7 @@ DRAWS = 5
 NEIGHBOURS = 5  # k of recall and coverage
 
 # What they mean, and which way is better, stands in benchmarks/README.md.
-COLUMNS = ("Parzen", "± s.e.", "sigma", "FD", "recall", "coverage", "sure", "smallest", "largest",
-           "specks")  # fmt: skip
+COLUMNS = ("Parzen", "± s.e.", "sigma", "FD", "recall", "coverage", "sure", "smallest", "largest")
 
 
 class Classifier(nn.Module):
@@ -151,22 +150,13 @@ def recall_and_coverage(real, fake):
     return recalled / len(real), covered / len(real)
 
 
-def specks(samples):
-    """Lone lit pixels of (N, 784) samples in [0, 1], mean of a sample: above 0.1, with at most one
-    of the eight neighbours above 0.1."""
-    lit = (samples > 0.1).float().view(-1, 1, 28, 28)
-    around = 9 * nn.functional.avg_pool2d(lit, 3, stride=1, padding=1)  # counts itself too
-    return (lit.bool() & (around < 2.5)).sum().item() / len(samples)
-
-
 def share_of_sure(probabilities):
     """Share of (N, 10) predictions that are more than 90 % sure of a digit."""
     return (probabilities.max(1).values > 0.9).double().mean().item()
 
 
 def measure_features(draws, classifier, test):
-    """What the classifier says of (N, 784) samples in [0, 1], and the specks, means over the
-    draws."""
+    """What the classifier says of (N, 784) samples in [0, 1], means over the draws."""
     real = look(classifier, test)[0]
     rows = []
     for samples in draws:
@@ -176,7 +166,7 @@ def measure_features(draws, classifier, test):
         recall, coverage = recall_and_coverage(real.float(), fake.float())
         distance = frechet_distance(fake, real)
         smallest, largest = shares.min().item(), shares.max().item()
-        rows.append([distance, recall, coverage, sure, smallest, largest, specks(samples)])
+        rows.append([distance, recall, coverage, sure, smallest, largest])
     return dict(zip(COLUMNS[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
 
 

@@ -41,62 +41,46 @@ def time_notebooks(batch_size, device, updates):
     return (now(device) - started) / updates
 
 
-class Enough(Exception):
-    """As many updates as were asked for."""
-
-
 class Stopwatch(gan_mnist.Run):
-    """Takes the place of a run: saves nothing, stops the time after some updates."""
+    """Takes the place of a run: saves nothing, ends the training after some updates."""
 
-    def __init__(self, device, updates):
-        super().__init__(None, gan_mnist.parse_options([]), device)
-        self.device, self.updates, self.count = device, updates, 0
+    times = ()
 
     def show_progress(self, *arguments):
         super().show_progress(*arguments)
-        self.count += 1
-        if self.count == WARM_UP:
-            self.begin = now(self.device)
-        if self.count == WARM_UP + self.updates:
-            self.seconds = now(self.device) - self.begin
-            raise Enough
+        self.times += (now(self.noise.device),)
+        if len(self.times) == WARM_UP + self.options.updates:
+            raise StopIteration
 
     def save_epoch(self, *_):
         pass
 
 
 def time_ours(batch_size, device, updates):
-    """Seconds that `train` of the script takes for an update of both networks."""
+    """The same for `train` of the script."""
     torch.set_float32_matmul_precision("medium")  # as `main` does
-    images = gan_mnist.load_mnist(ROOT / "data")
-    stopwatch = Stopwatch(device, updates)
+    options = gan_mnist.parse_options(["--epochs", "1000"])
+    options.updates = updates
+    images, run = gan_mnist.load_mnist(ROOT / "data"), Stopwatch(None, options, device)
     try:
-        gan_mnist.train(images, 1000, batch_size, gan_mnist.LEARNING_RATE, device, stopwatch)
-    except Enough:
-        return stopwatch.seconds / updates
-
-
-def compare(device, batch_size=None, updates=100, rounds=7):
-    """Rounds in turn, each loop in batches of this size or of its own. Median seconds of an
-    epoch of the notebooks' loop and of ours, and the ratio of each round."""
-    sizes = [batch_size or size for size in (notebooks.BATCH_SIZE, gan_mnist.BATCH_SIZE)]
-    epochs = []
-    for _ in range(rounds):
-        update = time_notebooks(sizes[0], device, updates), time_ours(sizes[1], device, updates)
-        epochs.append([seconds * 60_000 / size for seconds, size in zip(update, sizes)])
-    medians = [statistics.median(column) for column in zip(*epochs)]
-    return *medians, [theirs / ours for theirs, ours in epochs]
+        gan_mnist.train(images, options.epochs, batch_size, options.rate, device, run)
+    except StopIteration:
+        return (run.times[-1] - run.times[WARM_UP - 1]) / updates
 
 
 def main():
     parser = argparse.ArgumentParser(description="Compare the notebooks' loop with ours.")
     add = parser.add_argument
-    add("--batch-size", type=int, help="of both loops (default: 100 and ours)")
+    add("--batch-size", type=int, default=gan_mnist.BATCH_SIZE, help="of both loops")
     add("--device", default="cpu", help="where both train (default: cpu)")
     add("--updates", type=int, default=100, help="updates in a round (default: 100)")
     add("--rounds", type=int, default=7, help="turns of each loop (default: 7)")
     options = parser.parse_args()
-    theirs, ours, ratios = compare(**vars(options))
+    arguments, rounds = (options.batch_size, options.device, options.updates), []
+    for _ in range(options.rounds):
+        rounds.append([time_notebooks(*arguments), time_ours(*arguments)])
+    theirs, ours = (statistics.median(c) * 60_000 / options.batch_size for c in zip(*rounds))
+    ratios = [theirs / ours for theirs, ours in rounds]
     print(f"seconds an epoch: the notebooks' loop {theirs:.1f}, ours {ours:.1f}")
     print(
         f"ratio: {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})"

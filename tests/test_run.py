@@ -84,7 +84,7 @@ def test_prints_one_lasting_line_an_epoch_into_a_pipe(finished_run):
     assert first == f"2,000 images on cpu, files in {folder}"
     assert [line[:12] for line in epochs] == [f"epoch  {epoch}/3  " for epoch in (1, 2, 3)]
     assert all("D loss" in line and "G loss" in line and "D(x)" in line for line in epochs)
-    assert epochs[-1].endswith("  0 s left") and max(map(len, epochs)) < 80
+    assert epochs[-1].endswith(" 0 s left") and max(map(len, epochs)) < 80
 
 
 class Notebook(io.StringIO):

@@ -115,7 +115,7 @@ def test_a_file_that_another_program_has_open(times, options, tmp_path, monkeypa
     monkeypatch.setattr(gan_mnist.Path, "replace", locked)
     monkeypatch.setattr(gan_mnist.time, "sleep", lambda seconds: None)
     if times > 1:
-        with pytest.raises(SystemExit, match="Cannot write .*losses.png .*Permission denied"):
+        with pytest.raises(SystemExit, match="Cannot write .*losses.png.*Permission denied"):
             run_main(*options, "--output-dir", tmp_path)
         assert f'--resume "{tmp_path}"' in capsys.readouterr().out
     else:
@@ -138,7 +138,7 @@ def test_resume_takes_its_settings_from_the_checkpoint(options, tmp_path):
     run_main(*options, "--output-dir", folder, "--epochs", 1)
     moved = folder.rename(tmp_path / "moved")
     for epochs, message in ([], "1 epochs are done"), (["--epochs", 1], "1 epochs are done"):
-        with pytest.raises(SystemExit, match=f"^{message}: --epochs N trains on, to N"):
+        with pytest.raises(SystemExit, match=f"^{message}: --epochs N continues up to N"):
             run_main("--resume", moved, *epochs)
     run_main("--resume", moved, "--epochs", 2, "--batch-size", 100)  # as it was
     settings = torch.load(moved / "checkpoint.pt", weights_only=True)

@@ -18,10 +18,11 @@ class Recorder:
     """Takes the place of a `Run`: saves nothing. `after_batch` is called with it."""
 
     def __init__(self, after_batch=lambda run: None):
-        self.history, self.progress, self.after_batch = [], [], after_batch
+        self.progress, self.after_batch = [], after_batch
 
     def restore(self, parts):
         self.discriminator, self.generator, self.averaged, *self.optimizers = parts
+        return 1
 
     def begin_epoch(self, epoch):
         torch.manual_seed(epoch)
@@ -46,19 +47,6 @@ def weights(network):
 @pytest.fixture
 def images():
     return load_mnist(ROOT / "data")[:50]
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """The images that the discriminator was shown."""
-    shown, forward = [], Discriminator.forward
-
-    def write_down(self, images):
-        shown.append(images.detach())
-        return forward(self, images)
-
-    monkeypatch.setattr(Discriminator, "forward", write_down)
-    return shown
 
 
 def test_images_are_those_that_torchvision_converts_one_by_one():
@@ -101,21 +89,6 @@ def test_updates_are_those_of_the_notebooks_loop(monkeypatch):
         torch.set_default_dtype(torch.float32)
 
 
-def test_each_step_updates_one_network_only(images):
-    class Watcher(Recorder):
-        def begin_epoch(self, epoch):
-            self.seen = [self.look()]
-            for optimizer in self.optimizers:
-                optimizer.register_step_post_hook(lambda *_: self.seen.append(self.look()))
-
-        def look(self):
-            return weights(self.discriminator), weights(self.generator)
-
-    (d0, g0), (d1, g1), (d2, g2) = train(images, 50, Watcher()).seen
-    assert not any(map(torch.equal, d0, d1)) and all(map(torch.equal, g0, g1))
-    assert all(map(torch.equal, d1, d2)) and not any(map(torch.equal, g1, g2))
-
-
 def test_labels_and_the_numbers_for_progress(images, monkeypatch):
     calls, forward = [], nn.BCELoss.forward
 
@@ -125,7 +98,7 @@ def test_labels_and_the_numbers_for_progress(images, monkeypatch):
 
     monkeypatch.setattr(nn.BCELoss, "forward", write_down)
     run = train(images, 20, Recorder(), num_epochs=2)
-    assert [p[:3] for p in run.progress] == [(e, b, 3) for e in (1, 2) for b in (1, 2, 3)]
+    assert [p[:2] for p in run.progress] == [(1, 3), (2, 3), (3, 3)] * 2
     for size, (*_, d_loss, g_loss, dx, dgz) in zip((20, 20, 10) * 2, run.progress):
         (on_real, ones), (on_fake, zeros), (on_new, towards) = calls[:3]
         del calls[:3]
@@ -137,21 +110,16 @@ def test_labels_and_the_numbers_for_progress(images, monkeypatch):
         torch.testing.assert_close(g_loss, bce(on_new, ones))
 
 
-def test_each_image_comes_once_an_epoch_in_a_new_order(monkeypatch, shown):
-    """Image number n is n everywhere."""
-    monkeypatch.setattr(gan_mnist, "HIDDEN_PIXELS", 0.0)
-    numbers = torch.arange(1.0, 91.0)
-    train(numbers.view(-1, 1, 1, 1).expand(-1, 1, 28, 28), 40, Recorder(), num_epochs=2)
-    real = torch.cat(shown[::3])[:, 0, 0, 0].view(2, 90)  # then the fake ones of (4) and (5b)
-    assert all(epoch.sort().values.equal(numbers) for epoch in real)
-    assert not real[0].equal(real[1]) and not real[0].equal(numbers)
+def test_pixels_are_hidden_in_step_4_and_in_no_other(monkeypatch):
+    black, d_forward, g_forward = [], Discriminator.forward, Generator.forward
 
+    def write_down(self, images):
+        black.append((images == 0).float().mean().item())
+        return d_forward(self, images)
 
-def test_pixels_are_hidden_in_step_4_and_in_no_other(monkeypatch, shown):
-    forward = Generator.forward
-    monkeypatch.setattr(Generator, "forward", lambda self, noise: 1 + 0 * forward(self, noise))
+    monkeypatch.setattr(Discriminator, "forward", write_down)
+    monkeypatch.setattr(Generator, "forward", lambda self, noise: 1 + 0 * g_forward(self, noise))
     train(torch.ones(100, 1, 28, 28), 100, Recorder())
-    black = [(images == 0).float().mean().item() for images in shown]
     assert black == pytest.approx([gan_mnist.HIDDEN_PIXELS] * 2 + [0], abs=0.02)
 
 
@@ -174,7 +142,7 @@ def test_training_stays_on_its_device_and_reads_nothing_back(monkeypatch):
     monkeypatch.setattr(torch.optim, "Adam", lambda *a, fused, **k: adam(*a, foreach=False, **k))
     run = train(torch.rand(50, 1, 28, 28), 20, Recorder(), device="meta")
     assert len(run.progress) == 3
-    assert all(v.device.type == "meta" for p in run.progress for v in p[3:])
+    assert all(v.device.type == "meta" for p in run.progress for v in p[2:])
 
 
 def test_two_epochs_on_all_digits_learn_to_draw(tmp_path):
@@ -182,7 +150,6 @@ def test_two_epochs_on_all_digits_learn_to_draw(tmp_path):
     gan_mnist.main(["--epochs", "2", "--device", "cpu", "--output-dir", str(tmp_path / "run")])
     classifier, test_digits = quality.load_classifier(), quality.load_digits(train=False)[0]
     look = partial(quality.look, classifier)
-    torch.manual_seed(0)
     trained = quality.load_generator(tmp_path / "run" / "generator.pt")
     distances = [
         quality.frechet_distance(look(quality.sample(generator))[0], look(test_digits)[0])
