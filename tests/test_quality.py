@@ -60,4 +60,4 @@ def test_the_committed_generator_is_as_good_as_the_readmes_say():
     assert abs(100 * measures["sure"] - sure) < 0.7
     assert abs(100 * measures["smallest"] - rarest) < 0.1
     assert abs(100 * measures["largest"] - commonest) < 0.1
-    assert abs(measures["Parzen"] - nats) < 0.7 and nats > 230
+    assert abs(measures["Parzen"] - nats) < 0.7
