@@ -1,6 +1,6 @@
 """Train a generative adversarial network (GAN) to draw handwritten digits, as told in the
 article "An Easy Introduction to Generative Adversarial Networks in Deep Learning" (George
-Seif, 2019). It goes to the end of `train`; below that are files and options."""
+Seif, 2019). The GAN ends with `train`; below that are files and options."""
 
 import argparse
 import io
@@ -28,7 +28,7 @@ HIDDEN_PIXELS = 0.2  # in step (4), this share of an image's pixels is made blac
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), from 0, black, to 1, white. Its labels, which
     digit each image is, are not used: to a GAN an image is only real (1) or fake (0)."""
-    mnist = datasets.MNIST(data_dir, train=True, download=True)  # if it is not there
+    mnist = datasets.MNIST(data_dir, train=True, download=True)  # only if needed
     return mnist.data.unsqueeze(1) / 255
 
 
@@ -55,32 +55,32 @@ class Generator(nn.Sequential):
             nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
             nn.Linear(256, 512), nn.SiLU(),
             nn.Linear(512, 1024), nn.SiLU(),
-            # Not in the article: Hardtanh clips to 0 ... 1, so that black is exactly 0.
+            # Not in the article: Hardtanh clips to 0 ... 1: exact black, as in MNIST.
             nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )
 
 
 def train(images, num_epochs, batch_size, lr, device, run):
-    """The article's two loops. `run` shows how it goes, and saves after each epoch."""
+    """The article's two loops. `run` shows the progress and saves after each epoch."""
     loader = DataLoader(images, batch_size, shuffle=True)  # a tensor is a data set too
     discriminator = Discriminator().to(device)
     generator = Generator().to(device)
-    criterion = nn.BCELoss()  # of p: -log(p) if the label is 1, -log(1 - p) if it is 0
+    criterion = nn.BCELoss()  # the mean of -log(p) for labels of 1, -log(1 - p) for 0
     # Not in the article: no momentum (0.0). With the usual 0.9 the discriminator wins: it
     # gets so sure that the generator cannot learn from it. `fused` is only faster.
     adam = {"lr": lr, "betas": (0.0, 0.999), "fused": True}
     d_optimizer = optim.Adam(discriminator.parameters(), **adam)
     g_optimizer = optim.Adam(generator.parameters(), **adam)
     # Not in the article: a second generator makes the pictures. It is not trained: its
-    # weights are a running mean of the first one's, which draws better digits.
+    # weights are a running mean (about 500 batches) of the first's. Better digits.
     averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    # Not in the article: `run` saves these; after a stop, `restore` loads what it saved.
+    # Not in the article: `run` saves these, and with --resume it loads them first.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
     first_epoch = run.restore(parts)
 
     for epoch in range(first_epoch, num_epochs + 1):
-        run.begin_epoch(epoch)  # sets its random seed and its clock
+        run.begin_epoch(epoch)  # starts its clock; sets its random seed, for --resume
         for number, real_images in enumerate(loader, start=1):
             # (1) The real images. Their labels are all 1.
             real_images = real_images.to(device)  # (N, 1, 28, 28)
@@ -102,9 +102,9 @@ def train(images, num_epochs, batch_size, lr, device, run):
             d_optimizer.step()
             # (5a) New fake images, not cut off from the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) What D, now updated, predicts for them. It only judges: no dropout.
+            # (5b) What the updated D predicts for them. D does not learn now: no dropout.
             predictions = discriminator(fake_images)
-            # (6) Train the generator with labels of 1: its loss is 0 if D believes all.
+            # (6) Train the generator with labels of 1: a loss of 0 would mean "all real".
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
             g_loss.backward()
