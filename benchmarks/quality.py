@@ -27,7 +27,7 @@ DRAWS = 5
 NEIGHBOURS = 5  # k of recall and coverage
 
 # What they mean, and which way is better, stands in benchmarks/README.md.
-COLUMNS = ("Parzen", "± s.e.", "sigma", "FD", "recall", "coverage", "sure", "smallest", "largest")
+COLUMNS = ("FD", "recall", "coverage", "sure", "smallest", "largest")
 
 
 class Classifier(nn.Module):
@@ -90,31 +90,6 @@ def load_classifier():
     return classifier.eval()
 
 
-def parzen(samples, digits, sigmas):
-    """Log-likelihood in nats of each of N digits for each of S kernel widths: (S, N).
-
-    The density is the mean of Gaussians of that width on the samples (Goodfellow et al. 2014,
-    section 5).
-    """
-    rows = []
-    for part in digits.split(500):
-        squared = torch.cdist(part, samples).square()  # (500, samples)
-        rows.append(torch.stack([(squared / (-2 * s * s)).logsumexp(1) for s in sigmas]))
-    size = samples.shape[1]
-    constant = torch.tensor(
-        [math.log(len(samples)) + size / 2 * math.log(2 * math.pi * s * s) for s in sigmas]
-    )
-    return torch.cat(rows, 1).double() - constant[:, None]
-
-
-def parzen_of_test_digits(samples, held_out, test):
-    """Mean, standard error and the kernel width that suits the held-out digits best."""
-    sigmas = torch.logspace(-1, 0, 20).tolist()
-    best = sigmas[parzen(samples, held_out, sigmas).mean(1).argmax()]
-    scores = parzen(samples, test, [best])[0]
-    return scores.mean().item(), scores.std().item() / math.sqrt(len(scores)), best
-
-
 def frechet_distance(a, b):
     """|mean difference|^2 + trace(A + B - 2 (AB)^1/2) of two (N, F) sets of features
     (Heusel et al. 2017)."""
@@ -150,32 +125,20 @@ def recall_and_coverage(real, fake):
     return recalled / len(real), covered / len(real)
 
 
-def share_of_sure(probabilities):
-    """Share of (N, 10) predictions that are more than 90 % sure of a digit."""
-    return (probabilities.max(1).values > 0.9).double().mean().item()
-
-
-def measure_features(draws, classifier, test):
-    """What the classifier says of (N, 784) samples in [0, 1], means over the draws."""
+def measure(draws, classifier, test):
+    """What the classifier says of (N, 784) samples in [0, 1]: a value for each of COLUMNS, the
+    mean over the draws."""
     real = look(classifier, test)[0]
     rows = []
     for samples in draws:
         fake, probabilities = look(classifier, samples)
         shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
-        sure = share_of_sure(probabilities)
+        sure = (probabilities.max(1).values > 0.9).double().mean().item()
         recall, coverage = recall_and_coverage(real.float(), fake.float())
         distance = frechet_distance(fake, real)
         smallest, largest = shares.min().item(), shares.max().item()
         rows.append([distance, recall, coverage, sure, smallest, largest])
-    return dict(zip(COLUMNS[3:], torch.tensor(rows).mean(0).tolist(), strict=True))
-
-
-def measure(draws, classifier, train, test):
-    """All measures of the draws: a value for each of COLUMNS. Parzen takes longest and is of the
-    first draw; the last training digits are held out to choose its kernel width."""
-    likelihood = parzen_of_test_digits(draws[0], train[-SAMPLES:], test)
-    parzen_columns = dict(zip(COLUMNS, likelihood, strict=False))
-    return parzen_columns | measure_features(draws, classifier, test)
+    return dict(zip(COLUMNS, torch.tensor(rows).mean(0).tolist(), strict=True))
 
 
 @torch.no_grad()
@@ -216,7 +179,7 @@ def main():
     width = max(map(len, samples))
     print(" " * width, *(f"{name:>9}" for name in COLUMNS))
     for name, drawn in samples.items():
-        row = measure(drawn, classifier, train, test)
+        row = measure(drawn, classifier, test)
         print(f"{name:{width}}", *(f"{value:9.3f}" for value in row.values()), flush=True)
 
 

@@ -5,10 +5,10 @@ import os
 import runpy
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -20,13 +20,6 @@ FILES = {"real.png", "losses.png", "training.gif", "generator.pt", "checkpoint.p
 from torchvision.datasets import MNIST  # noqa: E402
 
 import gan_mnist  # noqa: E402
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
 
 # Python to run before the script: what {action} says, before the update of both networks with
 # this number.
@@ -76,7 +69,7 @@ def command(*arguments, before="", limit=None, script=SCRIPT):
         process.start()
         process.join(200)
         assert process.exitcode is not None, "the command does not end"
-        return Done(process.exitcode, output.read(), errors.read())
+        return subprocess.CompletedProcess(script, process.exitcode, output.read(), errors.read())
 
 
 def run_main(*arguments):

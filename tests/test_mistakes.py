@@ -120,7 +120,7 @@ class Malicious:
         return os.mkdir, ("malicious",)
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "cut short", "other program", "malicious"])
+@pytest.mark.parametrize("damage", ["missing", "text", "cut short", "other program"])
 def test_checkpoint_that_cannot_be_read(damage, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"
@@ -128,8 +128,7 @@ def test_checkpoint_that_cannot_be_read(damage, finished_run, tmp_path, monkeypa
         whole = (finished_run[0] / "checkpoint.pt").read_bytes()
         checkpoint.write_bytes(b"hello" if damage == "text" else whole[: len(whole) // 2])
     elif damage != "missing":
-        content = Malicious() if damage == "malicious" else torch.zeros(3)
-        torch.save({"epochs": content}, checkpoint)
+        torch.save({"epochs": Malicious()}, checkpoint)
     before = contents(tmp_path)
     stops_with(f"Cannot go on with {tmp_path}", arguments=["--resume", tmp_path])
     assert contents(tmp_path) == before and not (tmp_path / "malicious").exists()

@@ -1,4 +1,4 @@
-"""Commands, links, names and files of the READMEs against what is there."""
+"""Commands, links, names and figures of both READMEs against what is there."""
 
 import re
 import shlex
@@ -11,28 +11,29 @@ from PIL import Image
 
 import gan_mnist
 
-README, BENCHMARKS, SOURCE = (
+ENGLISH, CHINESE, BENCHMARKS, SOURCE = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "benchmarks/README.md", "gan_mnist.py")
+    for name in ("README.md", "README.zh-CN.md", "benchmarks/README.md", "gan_mnist.py")
 )
+TESTS = "pip install -r requirements.txt pytest && pytest"
+both = pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["English", "Chinese"])
 
 
-def section(title):
-    """The text below a heading, to the next one."""
-    return re.search(rf"^## {title}$(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)[1]
+def code(readme, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
 
 
-def test_commands_are_the_two_that_are_promised_and_ci_runs_that_for_the_tests():
-    assert "```sh\npip install -r requirements.txt\npython gan_mnist.py\n```" in README
-    tests = "pip install -r requirements.txt pytest && pytest"
-    assert f"```sh\n{tests}\n```" in README
-    assert f"\n{tests}\n" in (ROOT / ".ci" / "run").read_text()
+@both
+def test_commands_are_the_two_that_are_promised_and_ci_runs_that_for_the_tests(readme):
+    two = "pip install -r requirements.txt\npython gan_mnist.py\n"
+    assert code(readme, "sh") == [two, f"{TESTS}\n"]
+    assert f"\n{TESTS}\n" in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize("script", ["gan_mnist.py", *map(str, ROOT.glob("benchmarks/[qrs]*.py"))])
 def test_every_command_is_one_that_its_script_knows(script):
     name = script.removeprefix(f"{ROOT}/")
-    found = re.findall(rf"python {re.escape(name)}[^`\n]*", README + BENCHMARKS)
+    found = re.findall(rf"{re.escape(name)}([^`\n<]*)", ENGLISH + CHINESE + BENCHMARKS)
     done = subprocess.run(
         [sys.executable, script, "--help"], capture_output=True, text=True, cwd=ROOT
     )
@@ -47,46 +48,50 @@ def test_requirements_are_three_packages_with_lower_bounds():
     assert packages == ["torch", "torchvision", "matplotlib"]
 
 
-def test_python_snippet_runs_and_draws(tmp_path):
-    (snippet,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+@both
+def test_python_snippet_runs_and_draws(readme, tmp_path):
     for name in ("gan_mnist.py", "outputs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, check=True)
-    (drawn,) = tmp_path.glob("*.png")
-    assert Image.open(drawn).convert("L").getextrema() == (0, 255)
+    subprocess.run([sys.executable, "-c", *code(readme, "python")], cwd=tmp_path, check=True)
+    drawn = {path.name: Image.open(path).convert("L") for path in tmp_path.glob("*.png")}
+    assert set(drawn) == {"digits.png", "one_digit.png", "walk.png"}
+    assert all(picture.getextrema() == (0, 255) for picture in drawn.values())
 
 
-@pytest.mark.parametrize("title", ["The article, step by step", "中文说明"])
-def test_article_maps_name_places_that_exist(title):
-    rows = re.findall(r"^\|(?! `)[^|]*\|([^|]*)\|$", section(title), re.MULTILINE)
-    places = [place for row in rows for place in re.findall(r"`([^`]+)`", row)]
+@both
+def test_article_maps_name_places_that_exist(readme):
+    rows = re.search(r"^\| (?:article|文章) .*?\n\n", readme, re.MULTILINE | re.DOTALL)[0]
+    places = re.findall(r"`([^`]+)`", rows.partition("\n")[2])
     steps = [place for place in places if place.startswith("# (")]
     assert steps == [f"# ({step})" for step in ("1", "2", "3", "4", "5a", "5b", "6")]
-    for place in set(places) - {"gan_mnist.py"}:
+    for place in places:
         assert place.replace("()", "(") in SOURCE, place
 
 
-def test_edits_to_try_are_of_lines_that_exist():
-    edits = re.findall(r"`([^`]+)` →", section("Things to try"))
-    assert len(edits) > 3 and all(old in SOURCE for old in edits)
+@both
+def test_edits_to_try_are_of_lines_that_exist(readme):
+    edits = re.findall(r"`([^`]+)` →", readme)
+    assert len(edits) > 3 and all(old in SOURCE for old in edits), edits
 
 
-def test_links_and_pictures_exist_and_every_file_of_the_reference_run_is_shown():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README)
-    links = {"".join(link) for link in links}
-    assert all((ROOT / link).exists() for link in links)
+@both
+def test_links_and_pictures_exist_and_every_file_of_the_reference_run_is_shown(readme):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", readme)
+    assert all((ROOT / "".join(link)).exists() for link in links)
     for path in (ROOT / "outputs" / "reference").iterdir():
-        assert f"outputs/reference/{path.name}" in README, path.name
+        assert f"outputs/reference/{path.name}" in readme, path.name
 
 
-def test_options_and_their_defaults_are_all_explained():
+@both
+def test_options_and_files_are_all_explained(readme, finished_run):
     for option in re.findall(r'add\("(--[\w-]+)"', SOURCE):
-        assert f"| `{option} " in section("Options"), option
+        assert f"| `{option} " in readme, option
     options = vars(gan_mnist.parse_options([])) | {"lr": gan_mnist.LEARNING_RATE}
-    for option, default in re.findall(r"`--([\w-]+) ([\d.]+)`", section("Options")):
+    for option, default in re.findall(r"\| `--([\w-]+) ([\d.]+)` \|", readme):
         assert options[option.replace("-", "_")] == float(default), option
-
-
-def test_files_that_a_run_saves_are_all_explained(finished_run):
     for path in finished_run[0].iterdir():
-        assert f"`{path.name}`" in section("The files it saves") or "_00" in path.name, path.name
+        assert f"`{path.name}`" in readme or "_00" in path.name, path.name
+
+
+def test_the_chinese_readme_has_the_figures_of_the_english_one():
+    assert sorted(re.findall(r"\d+\.\d+", CHINESE)) == sorted(re.findall(r"\d+\.\d+", ENGLISH))
