@@ -34,9 +34,9 @@ class Discriminator(nn.Sequential):
     """Tells real from fake: (N, 1, 28, 28) images -> (N, 1) probabilities of real."""
 
     def __init__(self):
-        super().__init__(  # it calls one layer after the other
+        super().__init__(  # calling it calls these layers in turn
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            # Not in the article: the layers between. LeakyReLU always has a gradient.
+            # Not in the article: these layers. LeakyReLU is a ReLU, not flat below 0.
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),
             nn.Linear(1024, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -57,7 +57,7 @@ class Generator(nn.Sequential):
             nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )
-        # Not in the article: larger first weights than PyTorch's. Digits come sooner.
+        # Not in the article: larger weights to begin with. Digits come sooner.
         for layer in self:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -71,10 +71,10 @@ def train(images, num_epochs, batch_size, lr, device, run):
     criterion = nn.BCELoss()  # the mean of -log(p) for labels of 1, -log(1 - p) for 0
     # Not in the article: no momentum (0.0). With the usual 0.9 the discriminator wins: it
     # gets so sure that the generator cannot learn from it. `fused` is only faster.
-    adam = {"lr": lr, "betas": (0.0, 0.999), "fused": True}
-    d_optimizer = optim.Adam(discriminator.parameters(), **adam)
-    g_optimizer = optim.Adam(generator.parameters(), **adam)
-    # Not in the article: a running mean of the generator's weights draws better digits.
+    betas = (0.0, 0.999)
+    d_optimizer = optim.Adam(discriminator.parameters(), lr, betas, fused=True)
+    g_optimizer = optim.Adam(generator.parameters(), lr, betas, fused=True)
+    # Not in the article: a running mean of the generator's weights draws the pictures.
     averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
     # Not in the article: `run` saves these, and with --resume it loads them first.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
@@ -103,7 +103,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
             d_optimizer.step()
             # (5a) New fake images, not cut off from the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) What the updated D predicts for them. D does not learn now: no dropout.
+            # (5b) What the updated D predicts for them. Only G learns now: no dropout.
             predictions = discriminator(fake_images)
             # (6) Train the generator with labels of 1: a loss of 0 would mean "all real".
             g_loss = criterion(predictions, real_labels)
@@ -111,20 +111,19 @@ def train(images, num_epochs, batch_size, lr, device, run):
             g_loss.backward()
             g_optimizer.step()
             averaged.update_parameters(generator)
-            # Not in the article: on_real is called D(x), on_fake D(G(z)), z being noise.
+            # Not in the article: the curves say D(x) for on_real, D(G(z)) for on_fake.
             run.show_progress(number, len(loader), d_loss, g_loss, on_real, on_fake)
         run.save_epoch(averaged, parts)
 
 
-# What follows is not in the article: progress, files, options, going on after a stop.
+# The article has only the animation of what follows: progress, files, options.
 
 
 class Run:
     """One training: its folder, its options, and in `history` the means of each epoch."""
 
     names = ["D loss", "G loss", "D(x)", "D(G(z))"]  # of the means
-    fixed = ["batch_size", "rate", "seed"]  # options that --resume cannot change
-    kept = [*fixed, "epochs", "device", "data_dir", "history"]  # what a checkpoint keeps
+    kept = ["batch_size", "rate", "seed", "epochs", "device", "data_dir", "history"]
 
     def __init__(self, folder, options, device):
         self.folder, self.options, self.history = folder, options, options.history
@@ -160,7 +159,7 @@ class Run:
     def save_epoch(self, averaged, parts):
         """Save the epoch's pictures and weights; the checkpoint last, after the rest."""
         if not self.means[0] < 20:  # the D loss: guessing gives 1.39, nan is never less
-            sys.exit("Training has failed: start again with a lower --lr.")
+            raise FloatingPointError
         self.history.append(self.means)
         samples = self.folder / f"epoch_{self.epoch:03}.png"
         save(samples, lambda file: utils.save_image(averaged(self.noise), file, "PNG"))
@@ -169,8 +168,7 @@ class Run:
         axes.set(xlabel="epoch", ylabel="mean of the epoch", ylim=(0, None))
         axes.legend()
         save(self.folder / "losses.png", axes.figure.savefig)
-        grids = sorted(self.folder.glob("epoch_*.png"))
-        first, *others = [Image.open(grid).convert("L") for grid in grids]
+        first, *others = map(Image.open, sorted(self.folder.glob("epoch_*.png")))
         gif = {"save_all": True, "append_images": others, "duration": 200, "loop": 0}
         save(self.folder / "training.gif", lambda file: first.save(file, "GIF", **gif))
         weights = {key: w.cpu() for key, w in averaged.module.state_dict().items()}
@@ -207,7 +205,7 @@ def usable_device(name):
     try:
         torch.ones(1, device=name).item()
         return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # it depends on the device which
+    except (RuntimeError, AssertionError) as error:  # which one depends on the device
         print(f"On the CPU: {name} cannot be used,", str(error).partition("\n")[0])
         return torch.device("cpu")
 
@@ -241,7 +239,7 @@ def parse_options(argv):
             saved = torch.load(options.resume / "checkpoint.pt", "cpu", weights_only=True)
             parser.set_defaults(**{name: saved[name] for name in [*Run.kept, "states"]})
         options = parser.parse_args(argv)  # what is not given comes from the checkpoint
-        if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.fixed):
+        if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.kept[:3]):
             parser.error("--resume keeps --output-dir, --batch-size, --lr and --seed")
     if min(options.epochs, options.batch_size) < 1 or not 0 < options.rate <= 1:
         parser.error("--epochs and --batch-size must be at least 1, --lr above 0 to 1")
@@ -258,7 +256,7 @@ def main(argv=None):
     data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
     advice = "delete all but .gz files there, or copy the folder data and give --data-dir"
     with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {advice}", Exception):
-        datasets.MNIST(data_dir, download=True)
+        datasets.MNIST(data_dir, download=True)  # for its errors alone
     images = load_mnist(data_dir)
     with one_line("Cannot make a folder for the files: give --output-dir", OSError):
         folder = options.resume or new_folder(options.output_dir)
@@ -267,6 +265,8 @@ def main(argv=None):
     run = Run(folder, options, device)
     try:
         train(images, options.epochs, options.batch_size, options.rate, device, run)
+    except FloatingPointError:
+        sys.exit("Training has failed: start again with a lower --lr.")
     except BaseException as error:
         if (folder / "checkpoint.pt").exists():
             go_on = f'python "{__file__}" --resume "{folder}" --epochs {options.epochs}'
