@@ -98,7 +98,7 @@ def test_unpacked_file_cut_short_and_how_to_mend_it(size, tmp_path, no_network):
 
 @pytest.mark.parametrize("lr", ["0.05", "1"])
 def test_training_that_is_dead_from_the_start(lr, options, tmp_path, capsys):
-    """BCELoss ends at 100 and passes no gradient there."""
+    """The discriminator gets so sure that its sigmoid passes no gradient."""
     arguments = [*options, "--lr", lr, "--output-dir", tmp_path / "run"]
     stops_with("Training has failed", "lower --lr", arguments=arguments)
     assert list(contents(tmp_path / "run")) == ["real.png"]

@@ -13,7 +13,7 @@ BENCHMARKS, *READMES = (
     (ROOT / name).read_text(encoding="utf-8")
     for name in ("benchmarks/README.md", "README.md", "README.zh-CN.md")
 )
-SAID = r"(?:sure of|有把握的占) ([\d.]+) %.*(?:makes up|最少的数字占) ([\d.]+) %.*?([\d.]+) %"
+SAID = r"(?:sure of|有把握的占) ([\d.]+) ?%.*(?:makes up|最少的数字占) ([\d.]+) ?%.*?([\d.]+) ?%"
 
 
 def test_frechet_distance_of_gaussians():
