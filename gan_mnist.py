@@ -74,7 +74,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
     betas = (0.0, 0.999)
     d_optimizer = optim.Adam(discriminator.parameters(), lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), lr, betas, fused=True)
-    # Not in the article: a running mean of the generator's weights draws the pictures.
+    # Not in the article: a running mean of the generator's weights draws better digits.
     averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
     # Not in the article: `run` saves these, and with --resume it loads them first.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
