@@ -47,11 +47,14 @@ def test_options_that_cannot_be(argument, tmp_path, capsys):
     assert argument.split("=")[0] in line and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
-def test_a_device_that_cannot_be_used(name, capsys):
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", None])
+def test_a_device_that_cannot_be_used(name, monkeypatch, capsys):
+    """PyTorch's `meta` stands in for a GPU that is there but does not work."""
+    meta = torch.device("meta")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: meta)
     assert gan_mnist.usable_device(name) == torch.device("cpu")
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"On the CPU: {name} cannot be used, ") and len(line) > 50
+    assert line.startswith(f"On the CPU: {name or meta} cannot be used, ") and len(line) > 50
 
 
 @pytest.mark.parametrize("name", ["full", "file", "file/below"])
