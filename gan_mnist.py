@@ -19,9 +19,9 @@ from torchvision import datasets, utils
 
 NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
-LEARNING_RATE = 8e-4
+LEARNING_RATE = 8e-4  # the article gives neither this nor the batch size
 NOISE_SIZE = 100  # the generator makes an image from this many random numbers
-HIDDEN_PIXELS = 0.2  # in step (4), this share of an image's pixels is made black
+HIDDEN_PIXELS = 0.2  # the share of an image's pixels that is made black in step (4)
 
 
 def load_mnist(data_dir):
@@ -34,9 +34,9 @@ class Discriminator(nn.Sequential):
     """Tells real from fake: (N, 1, 28, 28) images -> (N, 1) probabilities of real."""
 
     def __init__(self):
-        super().__init__(  # calling it calls these layers in turn
+        super().__init__(  # calling a Discriminator calls these layers in turn
             nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            # Not in the article: these layers. LeakyReLU is a ReLU, not flat below 0.
+            # Not in the article: sizes, LeakyReLU (a ReLU with a slope of 0.2 below 0).
             nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),
             nn.Linear(1024, 512), nn.LeakyReLU(0.2),
             nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -49,15 +49,15 @@ class Generator(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            # Not in the article: SiLU, a smooth ReLU. It draws better digits here.
+            # Not in the article: sizes, SiLU (a smooth ReLU), which draws better digits.
             nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
             nn.Linear(256, 512), nn.SiLU(),
             nn.Linear(512, 1024), nn.SiLU(),
-            # Not in the article: Hardtanh clips to 0 ... 1: exact black, as in MNIST.
+            # Not in the article: Hardtanh cuts off below 0 and above 1, for exact black.
             nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )
-        # Not in the article: larger weights to begin with. Digits come sooner.
+        # Not in the article: larger first weights than PyTorch's. Digits come sooner.
         for layer in self:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -70,18 +70,18 @@ def train(images, num_epochs, batch_size, lr, device, run):
     generator = Generator().to(device)
     criterion = nn.BCELoss()  # the mean of -log(p) for labels of 1, -log(1 - p) for 0
     # Not in the article: no momentum (0.0). With the usual 0.9 the discriminator wins: it
-    # gets so sure that the generator cannot learn from it. `fused` is only faster.
+    # gets so sure that it leaves no gradient to the generator. `fused` is only faster.
     betas = (0.0, 0.999)
     d_optimizer = optim.Adam(discriminator.parameters(), lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), lr, betas, fused=True)
-    # Not in the article: a running mean of the generator's weights draws better digits.
+    # Not in the article: the generator's mean weights of some 1,000 batches draw better.
     averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
     # Not in the article: `run` saves these, and with --resume it loads them first.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
-    first_epoch = run.restore(parts)
+    first_epoch = run.restore(parts)  # in a new run, 1
 
     for epoch in range(first_epoch, num_epochs + 1):
-        run.begin_epoch(epoch)  # starts its clock; sets its random seed, for --resume
+        run.begin_epoch(epoch)  # its own random seed: --resume draws the same numbers
         for number, real_images in enumerate(loader, start=1):
             # (1) The real images. Their labels are all 1.
             real_images = real_images.to(device)  # (N, 1, 28, 28)
@@ -98,35 +98,35 @@ def train(images, num_epochs, batch_size, lr, device, run):
             on_real = discriminator(nn.functional.dropout(real_images, HIDDEN_PIXELS))
             on_fake = discriminator(nn.functional.dropout(fake_images, HIDDEN_PIXELS))
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
-            d_optimizer.zero_grad()  # also clears what (6) of the last batch left in D
+            d_optimizer.zero_grad()  # also clears what (6) of the batch before left in D
             d_loss.backward()
             d_optimizer.step()
             # (5a) New fake images, not cut off from the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) What the updated D predicts for them. Only G learns now: no dropout.
+            # (5b) What the updated D predicts for them. No dropout: D does not learn now.
             predictions = discriminator(fake_images)
-            # (6) Train the generator with labels of 1: a loss of 0 would mean "all real".
+            # (6) Train the generator with labels of 1: at a loss of 0, all pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
             g_loss.backward()
             g_optimizer.step()
             averaged.update_parameters(generator)
-            # Not in the article: the curves say D(x) for on_real, D(G(z)) for on_fake.
+            # Not in the article: losses.png calls on_real D(x), on_fake D(G(z)).
             run.show_progress(number, len(loader), d_loss, g_loss, on_real, on_fake)
         run.save_epoch(averaged, parts)
 
 
-# The article has only the animation of what follows: progress, files, options.
+# The rest: progress, files, options. The article has only the animation of it.
 
 
 class Run:
-    """One training: its folder, its options, and in `history` the means of each epoch."""
+    """One training: its folder, and its options, with the means of each epoch."""
 
     names = ["D loss", "G loss", "D(x)", "D(G(z))"]  # of the means
-    kept = ["batch_size", "rate", "seed", "epochs", "device", "data_dir", "history"]
+    kept = ["batch_size", "lr", "seed", "epochs", "device", "data_dir", "history"]
 
     def __init__(self, folder, options, device):
-        self.folder, self.options, self.history = folder, options, options.history
+        self.folder, self.options = folder, options
         torch.manual_seed(options.seed)  # also for the networks' first weights
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # the same for all pictures
 
@@ -134,7 +134,7 @@ class Run:
         """Load the parts from a checkpoint, if any. Returns the first epoch to train."""
         for part, state in zip(parts, self.options.states):
             part.load_state_dict(state)
-        return len(self.history) + 1
+        return len(self.options.history) + 1
 
     def begin_epoch(self, epoch):
         """Give the epoch random numbers of its own, the same with --resume."""
@@ -145,7 +145,7 @@ class Run:
         """Print the epoch's means in a line at its end; on a terminal also during it."""
         self.totals += torch.stack([value.detach().mean() for value in values])
         terminal = sys.stdout is sys.__stdout__ and sys.stdout.isatty()  # not Jupyter
-        live = number < num_batches  # a line that the next one covers
+        live = number < num_batches  # to be overwritten by the next
         if live and (number % 20 > 0 or not terminal):
             return
         self.means = (self.totals / number).tolist()
@@ -158,19 +158,19 @@ class Run:
 
     def save_epoch(self, averaged, parts):
         """Save the epoch's pictures and weights; the checkpoint last, after the rest."""
-        if not self.means[0] < 20:  # the D loss: guessing gives 1.39, nan is never less
+        if not self.means[0] < 20:  # the D loss is nan, or far above guessing, 1.39
             raise FloatingPointError
-        self.history.append(self.means)
+        self.options.history.append(self.means)
         samples = self.folder / f"epoch_{self.epoch:03}.png"
         save(samples, lambda file: utils.save_image(averaged(self.noise), file, "PNG"))
         axes = Figure(figsize=(8, 5), layout="constrained").subplots()
-        axes.plot(range(1, self.epoch + 1), self.history, ".-", label=self.names)
+        axes.plot(range(1, self.epoch + 1), self.options.history, ".-", label=self.names)
         axes.set(xlabel="epoch", ylabel="mean of the epoch", ylim=(0, None))
         axes.legend()
         save(self.folder / "losses.png", axes.figure.savefig)
-        first, *others = map(Image.open, sorted(self.folder.glob("epoch_*.png")))
-        gif = {"save_all": True, "append_images": others, "duration": 200, "loop": 0}
-        save(self.folder / "training.gif", lambda file: first.save(file, "GIF", **gif))
+        grids = map(Image.open, sorted(self.folder.glob("epoch_*.png")))
+        gif = dict(format="GIF", save_all=True, append_images=grids, duration=200, loop=0)
+        save(self.folder / "training.gif", lambda file: next(grids).save(file, **gif))
         weights = {key: w.cpu() for key, w in averaged.module.state_dict().items()}
         save(self.folder / "generator.pt", lambda file: torch.save(weights, file))
         checkpoint = {name: getattr(self.options, name) for name in self.kept}
@@ -203,7 +203,7 @@ def usable_device(name):
     """The device of this name, by default the GPU; the CPU if that cannot be used."""
     name = name or torch.accelerator.current_accelerator(check_available=True) or "cpu"
     try:
-        torch.ones(1, device=name).item()
+        torch.ones(1, device=name).item()  # try it
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:  # which one depends on the device
         print(f"On the CPU: {name} cannot be used,", str(error).partition("\n")[0])
@@ -223,14 +223,14 @@ def new_folder(path):
 def parse_options(argv):
     """The options; with --resume, those of its run and the rest of its checkpoint."""
     parser = argparse.ArgumentParser(usage="%(prog)s [options]")
-    parser.set_defaults(history=[], states=[])
+    parser.set_defaults(history=[], states=[])  # with --resume, from the checkpoint
     add = parser.add_argument
     add("--epochs", type=int, default=NUM_EPOCHS, help="passes over the images")
     add("--batch-size", type=int, default=BATCH_SIZE, help="images in a batch")
-    add("--lr", type=float, dest="rate", default=LEARNING_RATE, help="learning rate")
+    add("--lr", type=float, default=LEARNING_RATE, help="learning rate")
     add("--seed", type=int, default=0, help="another one draws other digits")
     add("--device", help="cpu, cuda, mps ... (default: a GPU, if there is one)")
-    add("--data-dir", help="where MNIST is (default: data)")
+    add("--data-dir", help="where MNIST is (default: data, beside this file)")
     add("--output-dir", type=Path, help="a new folder (default: outputs/run_1 and so on)")
     add("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
     options = parser.parse_args(argv)
@@ -240,23 +240,23 @@ def parse_options(argv):
             parser.set_defaults(**{name: saved[name] for name in [*Run.kept, "states"]})
         options = parser.parse_args(argv)  # what is not given comes from the checkpoint
         if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.kept[:3]):
-            parser.error("--resume keeps --output-dir, --batch-size, --lr and --seed")
-    if min(options.epochs, options.batch_size) < 1 or not 0 < options.rate <= 1:
+            parser.error("--resume can't change --output-dir, --batch-size, --lr, --seed")
+    if min(options.epochs, options.batch_size) < 1 or not 0 < options.lr <= 1:
         parser.error("--epochs and --batch-size must be at least 1, --lr above 0 to 1")
     return options
 
 
 def main(argv=None):
-    """Train a GAN as the options say. Its files are in its folder after each epoch."""
+    """Train a GAN as the options say. Each epoch's files are in the run's folder."""
     options = parse_options(argv)
     if options.epochs <= len(options.history):
         sys.exit(f"{len(options.history)} epochs are done: --epochs N continues up to N.")
     torch.set_float32_matmul_precision("medium")  # faster, less exact
     device = usable_device(options.device)
     data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
-    advice = "delete all but .gz files there, or copy the folder data and give --data-dir"
-    with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {advice}", Exception):
-        datasets.MNIST(data_dir, download=True)  # for its errors alone
+    hint = "delete all but .gz files; if read-only, copy the folder data, give --data-dir"
+    with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {hint}", Exception):
+        datasets.MNIST(data_dir, download=True)  # an edit's error keeps its traceback
     images = load_mnist(data_dir)
     with one_line("Cannot make a folder for the files: give --output-dir", OSError):
         folder = options.resume or new_folder(options.output_dir)
@@ -264,7 +264,7 @@ def main(argv=None):
     save(folder / "real.png", lambda file: utils.save_image(images[:64], file, "PNG"))
     run = Run(folder, options, device)
     try:
-        train(images, options.epochs, options.batch_size, options.rate, device, run)
+        train(images, options.epochs, options.batch_size, options.lr, device, run)
     except FloatingPointError:
         sys.exit("Training has failed: start again with a lower --lr.")
     except BaseException as error:

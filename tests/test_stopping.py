@@ -2,9 +2,11 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,6 +128,16 @@ def test_what_others_do_to_the_files_does_not_stop_a_run(options, tmp_path, fini
     done = command(*options, "--output-dir", tmp_path / "run", before=before)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "run").items() < contents(finished_run[0]).items()
+
+
+def test_a_long_run_needs_few_open_files(finished_run, tmp_path):
+    folder = Path(shutil.copytree(finished_run[0], tmp_path / "run"))
+    for number in range(200, 250):
+        shutil.copy(folder / "epoch_003.png", folder / f"epoch_{number}.png")
+    before = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))"
+    done = command("--resume", folder, "--epochs", 4, before=before)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Image.open(folder / "training.gif").n_frames > 4
 
 
 def test_resume_takes_its_settings_from_the_checkpoint(options, tmp_path):
