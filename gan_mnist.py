@@ -123,7 +123,7 @@ class Run:
     """One training: its folder, and its options, with the means of each epoch."""
 
     names = ["D loss", "G loss", "D(x)", "D(G(z))"]  # of the means
-    kept = ["batch_size", "lr", "seed", "epochs", "device", "data_dir", "history"]
+    kept = ["batch_size", "rate", "seed", "epochs", "device", "data_dir", "history"]
 
     def __init__(self, folder, options, device):
         self.folder, self.options = folder, options
@@ -227,7 +227,7 @@ def parse_options(argv):
     add = parser.add_argument
     add("--epochs", type=int, default=NUM_EPOCHS, help="passes over the images")
     add("--batch-size", type=int, default=BATCH_SIZE, help="images in a batch")
-    add("--lr", type=float, default=LEARNING_RATE, help="learning rate")
+    add("--lr", type=float, dest="rate", default=LEARNING_RATE, help="learning rate")
     add("--seed", type=int, default=0, help="another one draws other digits")
     add("--device", help="cpu, cuda, mps ... (default: a GPU, if there is one)")
     add("--data-dir", help="where MNIST is (default: data, beside this file)")
@@ -241,7 +241,7 @@ def parse_options(argv):
         options = parser.parse_args(argv)  # what is not given comes from the checkpoint
         if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.kept[:3]):
             parser.error("--resume can't change --output-dir, --batch-size, --lr, --seed")
-    if min(options.epochs, options.batch_size) < 1 or not 0 < options.lr <= 1:
+    if min(options.epochs, options.batch_size) < 1 or not 0 < options.rate <= 1:
         parser.error("--epochs and --batch-size must be at least 1, --lr above 0 to 1")
     return options
 
@@ -264,7 +264,7 @@ def main(argv=None):
     save(folder / "real.png", lambda file: utils.save_image(images[:64], file, "PNG"))
     run = Run(folder, options, device)
     try:
-        train(images, options.epochs, options.batch_size, options.lr, device, run)
+        train(images, options.epochs, options.batch_size, options.rate, device, run)
     except FloatingPointError:
         sys.exit("Training has failed: start again with a lower --lr.")
     except BaseException as error:

@@ -63,7 +63,7 @@ def time_ours(batch_size, device, updates):
     options.updates = updates
     images, run = gan_mnist.load_mnist(ROOT / "data"), Stopwatch(None, options, device)
     try:
-        gan_mnist.train(images, options.epochs, batch_size, options.lr, device, run)
+        gan_mnist.train(images, options.epochs, batch_size, options.rate, device, run)
     except StopIteration:
         return (run.times[-1] - run.times[WARM_UP - 1]) / updates
 
