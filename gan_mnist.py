@@ -256,7 +256,7 @@ def main(argv=None):
     data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
     hint = "delete all but .gz files; if read-only, copy the folder data, give --data-dir"
     with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {hint}", Exception):
-        datasets.MNIST(data_dir, download=True)  # an edit's error keeps its traceback
+        datasets.MNIST(data_dir, download=True)  # not load_mnist, which one may edit
     images = load_mnist(data_dir)
     with one_line("Cannot make a folder for the files: give --output-dir", OSError):
         folder = options.resume or new_folder(options.output_dir)
