@@ -70,7 +70,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
     generator = Generator().to(device)
     criterion = nn.BCELoss()  # the mean of -log(p) for labels of 1, -log(1 - p) for 0
     # Not in the article: no momentum (0.0). With the usual 0.9 the discriminator wins: it
-    # gets so sure that it leaves no gradient to the generator. `fused` is only faster.
+    # gets so sure that the generator cannot learn from it. `fused` is only faster.
     betas = (0.0, 0.999)
     d_optimizer = optim.Adam(discriminator.parameters(), lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), lr, betas, fused=True)
