@@ -47,7 +47,7 @@ def test_options_that_cannot_be(argument, tmp_path, capsys):
     assert argument.split("=")[0] in line and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", None])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", None])
 def test_a_device_that_cannot_be_used(name, monkeypatch, capsys):
     """PyTorch's `meta` stands in for a GPU that is there but does not work."""
     meta = torch.device("meta")
