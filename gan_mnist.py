@@ -21,7 +21,7 @@ NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
 LEARNING_RATE = 6e-4  # the article gives neither this nor the batch size
 NOISE_SIZE = 100  # the generator makes an image from this many random numbers
-HIDDEN_PIXELS = 0.2  # the share of an image's pixels that is made black in step (4)
+HIDDEN_PIXELS = 0.2  # the share of pixels that step (4) makes black, at random
 
 
 def load_mnist(data_dir):
@@ -65,19 +65,20 @@ def train(images, num_epochs, batch_size, lr, device, run):
     discriminator = Discriminator().to(device)
     generator = Generator().to(device)
     criterion = nn.BCELoss()  # the mean of -log(p) for labels of 1, -log(1 - p) for 0
-    # Not in the article: no momentum (0.0). With the usual 0.9 the discriminator wins: it
-    # gets so sure that the generator cannot learn from it. `fused` is only faster.
-    betas = (0.0, 0.999)
+    # Not in the article: no momentum, the first of Adam's two betas. With its usual 0.9
+    # the discriminator wins: it gets too sure for the generator to learn from it.
+    betas = (0.0, 0.999)  # `fused`, below, is only faster
     d_optimizer = optim.Adam(discriminator.parameters(), lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), lr, betas, fused=True)
-    # Not in the article: the generator's mean weights of some 500 batches draw better.
+    # Not in the article: a running mean of the generator's weights, over about the last
+    # 1 / (1 - 0.998) = 500 batches, draws better than the generator itself.
     averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     # Not in the article: `run` saves these, and with --resume it loads them first.
     parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
-    first_epoch = run.restore(parts)  # in a new run, 1
+    first_epoch = run.restore(parts)  # 1, unless --resume
 
     for epoch in range(first_epoch, num_epochs + 1):
-        run.begin_epoch(epoch)  # its own random seed: --resume draws the same numbers
+        run.begin_epoch(epoch)  # a new random seed: --resume goes on as if never stopped
         for number, real_images in enumerate(loader, start=1):
             # (1) The real images. Their labels are all 1.
             real_images = real_images.to(device)  # (N, 1, 28, 28)
@@ -85,7 +86,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
             real_labels = torch.ones(size, 1, device=device)
             # (2) Noise: 100 random numbers for each image.
             noise = torch.randn(size, NOISE_SIZE, device=device)
-            # (3) Fake images, labels 0. `detach`: (4) sends no gradient to the generator.
+            # (3) Fake images, labels 0. `detach`: no gradient of (4) comes here.
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both: its loss is the sum of both losses.
@@ -97,7 +98,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
             d_optimizer.zero_grad()  # also clears what (6) of the batch before left in D
             d_loss.backward()
             d_optimizer.step()
-            # (5a) New fake images, not cut off from the generator.
+            # (5a) New fake images, this time without `detach`.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) What the updated D predicts for them. No dropout: D does not learn now.
             predictions = discriminator(fake_images)
@@ -107,7 +108,7 @@ def train(images, num_epochs, batch_size, lr, device, run):
             g_loss.backward()
             g_optimizer.step()
             averaged.update_parameters(generator)
-            # Not in the article: losses.png calls on_real D(x), on_fake D(G(z)).
+            # Not in the article: progress, where on_real is called D(x), on_fake D(G(z)).
             run.show_progress(number, len(loader), d_loss, g_loss, on_real, on_fake)
         run.save_epoch(averaged, parts)
 
@@ -140,7 +141,8 @@ class Run:
     def show_progress(self, number, num_batches, *values):
         """Print the epoch's means in a line at its end; on a terminal also during it."""
         self.totals += torch.stack([value.detach().mean() for value in values])
-        terminal = sys.stdout is sys.__stdout__ and sys.stdout.isatty()  # not Jupyter
+        # Jupyter's stdout also calls itself a terminal, but is not sys.__stdout__.
+        terminal = sys.stdout is sys.__stdout__ and sys.stdout.isatty()
         live = number < num_batches  # to be overwritten by the next
         if live and (number % 20 > 0 or not terminal):
             return
@@ -153,18 +155,18 @@ class Run:
         print(line[:columns] if live else line, end="\r" if live else "\n", flush=True)
 
     def save_epoch(self, averaged, parts):
-        """Save the epoch's pictures and weights; the checkpoint last, after the rest."""
+        """Save the epoch's pictures and weights; the checkpoint last: all is there."""
         if not self.means[0] < 20:  # the D loss is nan, or far above guessing, 1.39
             raise FloatingPointError
         self.options.history.append(self.means)
         samples = self.folder / f"epoch_{self.epoch:03}.png"
         save(samples, lambda file: utils.save_image(averaged(self.noise), file, "PNG"))
-        axes = Figure(figsize=(8, 5), layout="constrained").subplots()
+        axes = Figure(figsize=(8, 5), layout="constrained").subplots()  # no window
         axes.plot(range(1, self.epoch + 1), self.options.history, ".-", label=self.names)
         axes.set(xlabel="epoch", ylabel="mean of the epoch", ylim=(0, None))
         axes.legend()
         save(self.folder / "losses.png", axes.figure.savefig)
-        grids = map(Image.open, sorted(self.folder.glob("epoch_*.png")))
+        grids = map(Image.open, sorted(self.folder.glob("epoch_*.png")))  # one by one
         gif = dict(format="GIF", save_all=True, append_images=grids, duration=200, loop=0)
         save(self.folder / "training.gif", lambda file: next(grids).save(file, **gif))
         weights = {key: w.cpu() for key, w in averaged.module.state_dict().items()}
@@ -201,7 +203,7 @@ def usable_device(name):
     try:
         torch.ones(1, device=name).item()  # try it
         return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # which one depends on the device
+    except (RuntimeError, AssertionError) as error:  # the second: no CUDA
         print(f"On the CPU: {name} cannot be used,", str(error).partition("\n")[0])
         return torch.device("cpu")
 
@@ -221,7 +223,7 @@ def parse_options(argv):
     parser = argparse.ArgumentParser(usage="%(prog)s [options]")
     parser.set_defaults(history=[], states=[])  # with --resume, from the checkpoint
     add = parser.add_argument
-    add("--epochs", type=int, default=NUM_EPOCHS, help="passes over the images")
+    add("--epochs", type=int, default=NUM_EPOCHS, help="passes over the images, in all")
     add("--batch-size", type=int, default=BATCH_SIZE, help="images in a batch")
     add("--lr", type=float, dest="rate", default=LEARNING_RATE, help="learning rate")
     add("--seed", type=int, default=0, help="another one draws other digits")
@@ -250,9 +252,9 @@ def main(argv=None):
     torch.set_float32_matmul_precision("medium")  # faster, less exact
     device = usable_device(options.device)
     data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
-    hint = "delete all but .gz files; if read-only, copy the folder data, give --data-dir"
+    hint = "broken? Delete all but .gz. Read-only? Copy the folder data, use --data-dir"
     with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {hint}", Exception):
-        datasets.MNIST(data_dir, download=True)  # not load_mnist, which one may edit
+        datasets.MNIST(data_dir, download=True)  # load_mnist's errors show in full
     images = load_mnist(data_dir)
     with one_line("Cannot make a folder for the files: give --output-dir", OSError):
         folder = options.resume or new_folder(options.output_dir)

@@ -67,7 +67,7 @@ def test_output_folder_that_cannot_be_made(name, options, tmp_path):
 
 
 def test_no_data_and_no_network(tmp_path, no_network):
-    words = tmp_path, "train-images-idx3-ubyte.gz", "copy the folder data", "--data-dir"
+    words = tmp_path, "train-images-idx3-ubyte.gz", "Copy the folder data", "--data-dir"
     stops_with(*words, arguments=["--data-dir", tmp_path, "--output-dir", tmp_path / "run"])
     assert not (tmp_path / "run").exists()
 
@@ -80,7 +80,7 @@ def test_data_that_cannot_be_unpacked(error, tmp_path, monkeypatch):
         raise error
 
     monkeypatch.setattr(gan_mnist.datasets.MNIST, "__init__", fail)
-    words = f". {type(error).__name__}: ", "copy the folder data", "--data-dir"
+    words = f". {type(error).__name__}: ", "Copy the folder data", "--data-dir"
     stops_with(*words, arguments=["--data-dir", tmp_path, "--output-dir", tmp_path / "run"])
 
 
@@ -92,7 +92,7 @@ def test_unpacked_file_cut_short_and_how_to_mend_it(size, tmp_path, no_network):
         (RAW / "train-images-idx3-ubyte").read_bytes()[:size]
     )
     arguments = ["--data-dir", tmp_path, "--output-dir", tmp_path / "run"]
-    stops_with(raw, "delete all but .gz files", arguments=arguments)
+    stops_with(raw, "Delete all but .gz", arguments=arguments)
     for path in raw.iterdir():
         if path.suffix != ".gz":
             path.unlink()
