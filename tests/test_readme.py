@@ -15,7 +15,7 @@ ENGLISH, CHINESE, BENCHMARKS, SOURCE = (
     (ROOT / name).read_text(encoding="utf-8")
     for name in ("README.md", "README.zh-CN.md", "benchmarks/README.md", "gan_mnist.py")
 )
-TESTS = "pip install -r requirements.txt pytest && pytest"
+TESTS = "pip install -r requirements.txt pytest\npytest"
 both = pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["English", "Chinese"])
 
 
