@@ -155,7 +155,7 @@ class Run:
         print(line[:columns] if live else line, end="\r" if live else "\n", flush=True)
 
     def save_epoch(self, averaged, parts):
-        """Save the epoch's pictures and weights; the checkpoint last: all is there."""
+        """Save the epoch's pictures and weights; a checkpoint means that all is there."""
         if not self.means[0] < 20:  # the D loss is nan, or far above guessing, 1.39
             raise FloatingPointError
         self.options.history.append(self.means)
@@ -166,7 +166,7 @@ class Run:
         axes.set(xlabel="epoch", ylabel="mean of the epoch", ylim=(0, None))
         axes.legend()
         save(self.folder / "losses.png", axes.figure.savefig)
-        grids = map(Image.open, sorted(self.folder.glob("epoch_*.png")))  # one by one
+        grids = map(Image.open, sorted(self.folder.glob("epoch_*.png")))  # opened in turn
         gif = dict(format="GIF", save_all=True, append_images=grids, duration=200, loop=0)
         save(self.folder / "training.gif", lambda file: next(grids).save(file, **gif))
         weights = {key: w.cpu() for key, w in averaged.module.state_dict().items()}
@@ -203,7 +203,7 @@ def usable_device(name):
     try:
         torch.ones(1, device=name).item()  # try it
         return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # the second: no CUDA
+    except (RuntimeError, AssertionError) as error:  # the second: PyTorch without CUDA
         print(f"On the CPU: {name} cannot be used,", str(error).partition("\n")[0])
         return torch.device("cpu")
 
@@ -254,7 +254,7 @@ def main(argv=None):
     data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
     hint = "broken? Delete all but .gz. Read-only? Copy the folder data, use --data-dir"
     with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {hint}", Exception):
-        datasets.MNIST(data_dir, download=True)  # load_mnist's errors show in full
+        datasets.MNIST(data_dir, download=True)  # not load_mnist: its errors show in full
     images = load_mnist(data_dir)
     with one_line("Cannot make a folder for the files: give --output-dir", OSError):
         folder = options.resume or new_folder(options.output_dir)

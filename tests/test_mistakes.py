@@ -92,7 +92,7 @@ def test_unpacked_file_cut_short_and_how_to_mend_it(size, tmp_path, no_network):
         (RAW / "train-images-idx3-ubyte").read_bytes()[:size]
     )
     arguments = ["--data-dir", tmp_path, "--output-dir", tmp_path / "run"]
-    stops_with(raw, "Delete all but .gz", arguments=arguments)
+    stops_with(raw, "broken? Delete all but .gz.", arguments=arguments)
     for path in raw.iterdir():
         if path.suffix != ".gz":
             path.unlink()

@@ -86,7 +86,8 @@ def test_links_and_pictures_exist_and_every_file_of_the_reference_run_is_shown(r
 def test_options_and_files_are_all_explained(readme, finished_run):
     for option in re.findall(r'add\("(--[\w-]+)"', SOURCE):
         assert f"| `{option} " in readme, option
-    options = vars(gan_mnist.parse_options([])) | {"lr": gan_mnist.LEARNING_RATE}
+    options = vars(gan_mnist.parse_options([]))
+    options["lr"] = options["rate"]
     for option, default in re.findall(r"\| `--([\w-]+) ([\d.]+)` \|", readme):
         assert options[option.replace("-", "_")] == float(default), option
     for path in finished_run[0].iterdir():
