@@ -1,9 +1,13 @@
-"""Train a generative adversarial network (GAN) to draw handwritten digits, as told in "An
-Easy Introduction to Generative Adversarial Networks in Deep Learning" (Seif, 2019)."""
+"""Train a GAN to draw handwritten digits, as told in "An Easy Introduction to
+Generative Adversarial Networks in Deep Learning" (George Seif, 2019).
+
+Read to the end of train(): that is the article, with its steps (1) to (6). The rest
+is files and options. (+) marks what is not in the article's text."""
 
 import argparse
+import copy
 import io
-import shutil
+import os
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -13,184 +17,211 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn, optim
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
 NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
-LEARNING_RATE = 6e-4  # the article gives neither this nor the batch size
-NOISE_SIZE = 100  # the generator makes an image from this many random numbers
-HIDDEN_PIXELS = 0.2  # the share of pixels that step (4) makes black, at random
+LEARNING_RATE = 6e-4
+NOISE_SIZE = 100  # the generator makes an image of so many random numbers
+HIDDEN_PIXELS = 0.2  # the share that the discriminator does not see in (4)
 
 
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. A GAN needs no digit labels."""
-    mnist = datasets.MNIST(data_dir, train=True, download=True)  # only if needed
-    return mnist.data.unsqueeze(1) / 255
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_FILES):  # in one line
+        mnist = datasets.MNIST(data_dir, train=True, download=True)
+    return mnist.data.unsqueeze(1) / 255  # from whole numbers, 0 to 255
 
 
-class Discriminator(nn.Sequential):
-    """Tells real from fake: (N, 1, 28, 28) images -> (N, 1) probabilities of real."""
-
-    def __init__(self):
-        super().__init__(  # calling a Discriminator calls these layers in turn
-            nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-            # Not in the article: sizes, LeakyReLU (a ReLU with a slope of 0.2 below 0).
-            nn.Linear(28 * 28, 1024), nn.LeakyReLU(0.2),
-            nn.Linear(1024, 512), nn.LeakyReLU(0.2),
-            nn.Linear(512, 256), nn.LeakyReLU(0.2),
-            nn.Linear(256, 1), nn.Sigmoid(),
-        )
+def make_discriminator():
+    """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
+    return nn.Sequential(
+        nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
+        # (+) The sizes in between, and LeakyReLU: a ReLU with a slope of 0.2 below 0.
+        nn.Linear(28 * 28, 512), nn.LeakyReLU(0.2),
+        nn.Linear(512, 512), nn.LeakyReLU(0.2),
+        nn.Linear(512, 256), nn.LeakyReLU(0.2),
+        nn.Linear(256, 1), nn.Sigmoid(),
+    )
 
 
-class Generator(nn.Sequential):
-    """Draws digits: (N, 100) random numbers -> (N, 1, 28, 28) images from 0 to 1."""
-
-    def __init__(self):
-        super().__init__(
-            # Not in the article: sizes, SiLU (a smooth ReLU), which draws better digits.
-            nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
-            nn.Linear(256, 512), nn.SiLU(),
-            nn.Linear(512, 1024), nn.SiLU(),
-            # Not in the article: Hardtanh cuts off below 0 and above 1, for exact black.
-            nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
-            nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
-        )
+def make_generator():
+    """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
+    return nn.Sequential(
+        # (+) The sizes, and SiLU, a smooth ReLU: with LeakyReLU some digits become rare.
+        nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
+        nn.Linear(256, 512), nn.SiLU(),
+        nn.Linear(512, 1024), nn.SiLU(),
+        # (+) Hardtanh cuts off below 0 and above 1, for a background of exactly 0.
+        nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
+        nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
+    )
 
 
-def train(images, num_epochs, batch_size, lr, device, run):
-    """The article's two loops. `run` shows the progress and saves after each epoch."""
-    loader = DataLoader(images, batch_size, shuffle=True)  # a tensor is a data set too
-    discriminator = Discriminator().to(device)
-    generator = Generator().to(device)
-    criterion = nn.BCELoss()  # the mean of -log(p) for labels of 1, -log(1 - p) for 0
-    # Not in the article: no momentum, the first of Adam's two betas. With its usual 0.9
-    # the discriminator wins: it gets too sure for the generator to learn from it.
+def train(images, run):
+    """The article's loops. `run`, defined below, shows progress and saves files."""
+    loader = DataLoader(images, run.batch_size, shuffle=True)
+    discriminator = make_discriminator().to(run.device)
+    generator = make_generator().to(run.device)
+    criterion = nn.BCELoss()  # -log(p) where the label is 1, -log(1 - p) where it is 0
+    # (+) No momentum: with 0.9 in place of 0.0, all noise ends in the same picture.
     betas = (0.0, 0.999)  # `fused`, below, is only faster
-    d_optimizer = optim.Adam(discriminator.parameters(), lr, betas, fused=True)
-    g_optimizer = optim.Adam(generator.parameters(), lr, betas, fused=True)
-    # Not in the article: a running mean of the generator's weights, over about the last
-    # 1 / (1 - 0.998) = 500 batches, draws better than the generator itself.
-    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    # Not in the article: `run` saves these, and with --resume it loads them first.
-    parts = [discriminator, generator, averaged, d_optimizer, g_optimizer]
-    first_epoch = run.restore(parts)  # 1, unless --resume
+    d_optimizer = optim.Adam(discriminator.parameters(), run.lr, betas, fused=True)
+    g_optimizer = optim.Adam(generator.parameters(), run.lr, betas, fused=True)
+    run.begin(discriminator, generator, d_optimizer, g_optimizer)
 
-    for epoch in range(first_epoch, num_epochs + 1):
-        run.begin_epoch(epoch)  # a new random seed: --resume goes on as if never stopped
-        for number, real_images in enumerate(loader, start=1):
-            # (1) The real images. Their labels are all 1.
-            real_images = real_images.to(device)  # (N, 1, 28, 28)
+    for epoch in run.epochs():
+        for real_images in loader:
+            # (1) The real images x. Their labels are all 1.
+            real_images = real_images.to(run.device)  # (N, 1, 28, 28)
             size = real_images.size(0)
-            real_labels = torch.ones(size, 1, device=device)
-            # (2) Noise: 100 random numbers for each image.
-            noise = torch.randn(size, NOISE_SIZE, device=device)
-            # (3) Fake images, labels 0. `detach`: no gradient of (4) comes here.
-            fake_images = generator(noise).detach()
-            fake_labels = torch.zeros(size, 1, device=device)
+            real_labels = torch.ones(size, 1, device=run.device)
+            # (2) Noise z: 100 random numbers for each image.
+            noise = torch.randn(size, NOISE_SIZE, device=run.device)
+            # (3) The generator G makes fake images of it. Their labels are all 0.
+            fake_images = generator(noise)
+            fake_labels = torch.zeros(size, 1, device=run.device)
             # (4) Train the discriminator D on both: its loss is the sum of both losses.
-            # Not in the article: dropout makes random pixels black (the rest brighter, to
-            # keep the mean), so that D does not get too sure.
-            on_real = discriminator(nn.functional.dropout(real_images, HIDDEN_PIXELS))
-            on_fake = discriminator(nn.functional.dropout(fake_images, HIDDEN_PIXELS))
+            # (+) Dropout makes a fifth of the pixels black, the rest brighter, and so D
+            # less sure. Real images too, or D could tell the fakes by their holes.
+            real_images = nn.functional.dropout(real_images, HIDDEN_PIXELS)
+            fake_images = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
+            on_real = discriminator(real_images)
+            on_fake = discriminator(fake_images)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
-            d_optimizer.zero_grad()  # also clears what (6) of the batch before left in D
-            d_loss.backward()
+            d_optimizer.zero_grad()
+            d_loss.backward(inputs=list(discriminator.parameters()))  # only D learns
             d_optimizer.step()
-            # (5a) New fake images, this time without `detach`.
-            fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) What the updated D predicts for them. No dropout: D does not learn now.
+
+            # (5a) New fake images.
+            fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
+            # (5b) What the updated D predicts. No holes here: each pixel teaches G.
             predictions = discriminator(fake_images)
-            # (6) Train the generator with labels of 1: at a loss of 0, all pass for real.
+            # (6) Train G with labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward()
+            g_loss.backward(inputs=list(generator.parameters()))  # only G learns
             g_optimizer.step()
-            averaged.update_parameters(generator)
-            # Not in the article: progress, where on_real is called D(x), on_fake D(G(z)).
-            run.show_progress(number, len(loader), d_loss, g_loss, on_real, on_fake)
-        run.save_epoch(averaged, parts)
+            run.after_batch(d_loss, g_loss, on_real, on_fake)
+        run.after_epoch()
 
 
-# The rest: progress, files, options. The article has only the animation of it.
+# The rest is not about GANs: progress, files, options.
+
+BAD_FILES = OSError, EOFError, RuntimeError, ValueError, AssertionError
+DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
 
 
 class Run:
-    """One training: its folder, and its options, with the means of each epoch."""
+    """One training: how far it is, and the folder of its files."""
 
-    names = ["D loss", "G loss", "D(x)", "D(G(z))"]  # of the means
-    kept = ["batch_size", "rate", "seed", "epochs", "device", "data_dir", "history"]
+    def __init__(self, folder, device, checkpoint):
+        self.folder, self.device, self.checkpoint = folder, device, checkpoint
+        self.settings, self.history = checkpoint["settings"], checkpoint["history"]
+        self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
+        self.values, self.started = [], time.monotonic()  # of the epoch under way
+        torch.manual_seed(self.settings["seed"])  # for the first weights, too
+        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # of all pictures
 
-    def __init__(self, folder, options, device):
-        self.folder, self.options = folder, options
-        torch.manual_seed(options.seed)  # also for the networks' first weights
-        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # the same for all pictures
+    def begin(self, discriminator, generator, d_optimizer, g_optimizer):
+        """Take what is trained. With --resume, load the saved states into it."""
+        self.generator, self.average = generator, copy.deepcopy(generator)
+        self.parts = {"D": discriminator, "G": generator, "average": self.average}
+        self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
+        for name, state in self.checkpoint["states"].items():
+            self.parts[name].load_state_dict(state)
+        for optimizer in d_optimizer, g_optimizer:
+            optimizer.param_groups[0]["lr"] = self.lr  # not the saved one
 
-    def restore(self, parts):
-        """Load the parts from a checkpoint, if any. Returns the first epoch to train."""
-        for part, state in zip(parts, self.options.states):
-            part.load_state_dict(state)
-        return len(self.options.history) + 1
+    def epochs(self):
+        """The epochs that are left. A seed for each: --resume changes nothing."""
+        for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
+            torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
+            yield epoch
 
-    def begin_epoch(self, epoch):
-        """Give the epoch random numbers of its own, the same with --resume."""
-        torch.manual_seed(self.options.seed * 1_000_000 + epoch)
-        self.epoch, self.totals, self.started = epoch, 0, time.monotonic()
+    @torch.no_grad()
+    def after_batch(self, *values):
+        """Keep the batch's values; let the average follow the generator."""
+        self.values.append(torch.stack([value.mean() for value in values]))
+        # From batch to batch, G's weights jump to and fro. Their average over about
+        # the last tenth of all batches draws better (Shamir and Zhang, 2013).
+        self.checkpoint["batches"] += 1
+        share = 10 / (self.checkpoint["batches"] + 10)
+        for mean, w in zip(self.average.parameters(), self.generator.parameters()):
+            mean.lerp_(w, share)
+        if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal, not Jupyter
+            print(f"batch {len(self.values)}", end="\r", flush=True)
 
-    def show_progress(self, number, num_batches, *values):
-        """Print the epoch's means in a line at its end; on a terminal also during it."""
-        self.totals += torch.stack([value.detach().mean() for value in values])
-        # Jupyter's stdout also calls itself a terminal, but is not sys.__stdout__.
-        terminal = sys.stdout is sys.__stdout__ and sys.stdout.isatty()
-        live = number < num_batches  # to be overwritten by the next
-        if live and (number % 20 > 0 or not terminal):
-            return
-        self.means = (self.totals / number).tolist()
-        batches_left = (self.options.epochs - self.epoch + 1) * num_batches - number
-        left = (time.monotonic() - self.started) / number * batches_left  # seconds
-        text = "".join(f"  {name} {x:.2f}" for name, x in zip(self.names, self.means))
-        line = f"epoch {self.epoch:2}/{self.options.epochs}{text}{left:6.0f} s left"
-        columns = shutil.get_terminal_size().columns - 1
-        print(line[:columns] if live else line, end="\r" if live else "\n", flush=True)
+    def after_epoch(self):
+        """Save the epoch's files and print its means."""
+        means = torch.stack(self.values).mean(0).tolist()
+        d_loss, g_loss, on_real, on_fake = means
+        if not (d_loss < 20 and g_loss < 50):  # or not a number
+            sys.exit("Training has failed: start again with a lower --lr.")
+        self.history.append(means)
+        epoch, epochs = len(self.history), self.settings["epochs"]
+        self.save_files(epoch)
+        left = (time.monotonic() - self.started) * (epochs - epoch)
+        line = f"epoch {epoch:2}/{epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
+        line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
+        try:
+            print(line, flush=True)
+        except OSError:  # nobody reads any more (`| head`): go on in silence
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        self.values, self.started = [], time.monotonic()
 
-    def save_epoch(self, averaged, parts):
-        """Save the epoch's pictures and weights; a checkpoint means that all is there."""
-        if not self.means[0] < 20:  # the D loss is nan, or far above guessing, 1.39
-            raise FloatingPointError
-        self.options.history.append(self.means)
-        samples = self.folder / f"epoch_{self.epoch:03}.png"
-        save(samples, lambda file: utils.save_image(averaged(self.noise), file, "PNG"))
-        axes = Figure(figsize=(8, 5), layout="constrained").subplots()  # no window
-        axes.plot(range(1, self.epoch + 1), self.options.history, ".-", label=self.names)
-        axes.set(xlabel="epoch", ylabel="mean of the epoch", ylim=(0, None))
+    def save_files(self, epoch):
+        """Save pictures and weights. The checkpoint is last: then all are there."""
+        with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
+            utils.save_image(self.average(self.noise), file, "PNG")
+        with whole_file(self.folder / "losses.png") as file:
+            plot(torch.tensor(self.history)).savefig(file)
+        first, *others = sorted(self.folder.glob("epoch_*.png"))
+        frames = map(Image.open, others)  # opened in turn: there may be many
+        with whole_file(self.folder / "training.gif") as file:
+            gif = dict(save_all=True, append_images=frames, duration=200, loop=0)
+            Image.open(first).save(file, "GIF", **gif)
+        weights = {key: w.cpu() for key, w in self.average.state_dict().items()}
+        with whole_file(self.folder / "generator.pt") as file:
+            torch.save(weights, file)
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        with whole_file(self.folder / "checkpoint.pt") as file:
+            torch.save(self.checkpoint | {"states": states}, file)
+
+
+def plot(history):
+    """The curves of (epochs, 4) means. The thin lines: if D always says 0.5."""
+    figure = Figure(figsize=(8, 6), layout="constrained")  # not in a window
+    losses, predictions = figure.subplots(2, sharex=True)
+    epochs = range(1, len(history) + 1)
+    losses.plot(epochs, history[:, :2], ".-", label=["D loss", "G loss"])
+    predictions.plot(epochs, history[:, 2:], ".-", label=["D(x)", "D(G(z))"])
+    for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
+        axes.axhline(level, color="grey", linewidth=0.5)
         axes.legend()
-        save(self.folder / "losses.png", axes.figure.savefig)
-        grids = map(Image.open, sorted(self.folder.glob("epoch_*.png")))  # opened in turn
-        gif = dict(format="GIF", save_all=True, append_images=grids, duration=200, loop=0)
-        save(self.folder / "training.gif", lambda file: next(grids).save(file, **gif))
-        weights = {key: w.cpu() for key, w in averaged.module.state_dict().items()}
-        save(self.folder / "generator.pt", lambda file: torch.save(weights, file))
-        checkpoint = {name: getattr(self.options, name) for name in self.kept}
-        checkpoint["states"] = [part.state_dict() for part in parts]
-        save(self.folder / "checkpoint.pt", lambda file: torch.save(checkpoint, file))
-
-
-def save(path, write):
-    """Let `write` fill a file in memory, then put it in its place: never half a file."""
-    content, temporary = io.BytesIO(), path.with_name(path.name + ".part")
-    write(content)
-    with one_line(f"Cannot write {path}", OSError):
-        temporary.write_bytes(content.getbuffer())
-        with suppress(PermissionError):  # on Windows, while another program reads it
-            return temporary.replace(path)
-        time.sleep(2)
-        temporary.replace(path)
+    losses.set(ylim=(0, None))
+    predictions.set(ylim=(0, 1), xlabel="epoch")
+    return figure
 
 
 @contextmanager
-def one_line(message, *errors):
-    """If one of these errors comes up, end with one line: the message and the reason."""
+def whole_file(path):
+    """A file to write to, in memory at first: on disk it is whole or not there."""
+    content, part = io.BytesIO(), path.with_name(path.name + ".part")
+    yield content
+    with exit_on(f"Cannot write {path}", OSError):
+        part.write_bytes(content.getbuffer())
+        with suppress(PermissionError):  # Windows: another program reads it
+            part.replace(path)
+        if part.exists():
+            time.sleep(2)
+            part.replace(path)
+
+
+@contextmanager
+def exit_on(message, *errors):
+    """If one of these errors comes up, end with one line: the message and why."""
     try:
         yield
     except errors as error:
@@ -198,80 +229,66 @@ def one_line(message, *errors):
 
 
 def usable_device(name):
-    """The device of this name, by default the GPU; the CPU if that cannot be used."""
-    name = name or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    try:
-        torch.ones(1, device=name).item()  # try it
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # the second: PyTorch without CUDA
-        print(f"On the CPU: {name} cannot be used,", str(error).partition("\n")[0])
-        return torch.device("cpu")
-
-
-def new_folder(path):
-    """Make this folder; by default the first free one of outputs/run_1, run_2 ..."""
-    outputs = Path(__file__).parent / "outputs"
-    for folder in [path] if path else [outputs / f"run_{n}" for n in range(1, 10_000)]:
-        with suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
-    sys.exit(f"{folder} is already there: give --output-dir a new name.")
+    """The device of this name. Without one a GPU, or the CPU if that fails."""
+    gpu = torch.accelerator.current_accelerator(check_available=True)
+    if gpu and not name:
+        with suppress(RuntimeError):
+            torch.ones(1, device=gpu).item()
+            name = gpu.type
+    with exit_on(f"Cannot use --device {name}", RuntimeError, AssertionError):
+        torch.ones(1, device=name or "cpu").item()
+    return torch.device(name or "cpu")
 
 
 def parse_options(argv):
-    """The options; with --resume, those of its run and the rest of its checkpoint."""
-    parser = argparse.ArgumentParser(usage="%(prog)s [options]")
-    parser.set_defaults(history=[], states=[])  # with --resume, from the checkpoint
-    add = parser.add_argument
-    add("--epochs", type=int, default=NUM_EPOCHS, help="passes over the images, in all")
-    add("--batch-size", type=int, default=BATCH_SIZE, help="images in a batch")
-    add("--lr", type=float, dest="rate", default=LEARNING_RATE, help="learning rate")
-    add("--seed", type=int, default=0, help="another one draws other digits")
-    add("--device", help="cpu, cuda, mps ... (default: a GPU, if there is one)")
-    add("--data-dir", help="where MNIST is (default: data, beside this file)")
-    add("--output-dir", type=Path, help="a new folder (default: outputs/run_1 and so on)")
-    add("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
-    options = parser.parse_args(argv)
-    if options.resume:
-        with one_line(f"Cannot go on with {options.resume}", Exception):
-            saved = torch.load(options.resume / "checkpoint.pt", "cpu", weights_only=True)
-            parser.set_defaults(**{name: saved[name] for name in [*Run.kept, "states"]})
-        options = parser.parse_args(argv)  # what is not given comes from the checkpoint
-        if options.output_dir or any(vars(options)[n] != saved[n] for n in Run.kept[:3]):
-            parser.error("--resume can't change --output-dir, --batch-size, --lr, --seed")
-    if min(options.epochs, options.batch_size) < 1 or not 0 < options.rate <= 1:
-        parser.error("--epochs and --batch-size must be at least 1, --lr above 0 to 1")
-    return options
+    """The options that were given, and only those, as a dict."""
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    for name in "--epochs", "--batch-size", "--seed":
+        parser.add_argument(name, type=int)
+    parser.add_argument("--lr", type=float, help="learning rate")
+    parser.add_argument("--device", help="cpu, cuda, mps ...")
+    parser.add_argument("--data-dir", type=os.path.abspath, help="where MNIST is")
+    folder = parser.add_mutually_exclusive_group()
+    folder.add_argument("--output-dir", type=Path, help="a new folder")
+    folder.add_argument("--resume", type=Path, help="the folder of a run")
+    given = vars(parser.parse_args(argv))
+    many = 1, 1_000_000
+    ranges = {"epochs": many, "batch_size": many, "lr": (1e-9, 1), "seed": (0, 2**32)}
+    for name, (low, high) in ranges.items():
+        if not low <= given.get(name, low) <= high:
+            parser.error(f"--{name} must be from {low} to {high}".replace("_", "-"))
+    return given
 
 
 def main(argv=None):
-    """Train a GAN as the options say. Each epoch's files are in the run's folder."""
-    options = parse_options(argv)
-    if options.epochs <= len(options.history):
-        sys.exit(f"{len(options.history)} epochs are done: --epochs N continues up to N.")
+    """Train a GAN as the options say. `argv`: the words after the script's name."""
+    given, here = parse_options(argv), Path(__file__).resolve().parent
+    resume, folder = given.pop("resume", None), given.pop("output_dir", None)
+    checkpoint = {"settings": DEFAULTS, "history": [], "batches": 0, "states": {}}
+    if resume:
+        with exit_on(f"Cannot go on with {resume}", Exception):
+            saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
+            checkpoint = {name: saved[name] for name in checkpoint}
+    checkpoint["settings"] = settings = checkpoint["settings"] | given
+    done = len(checkpoint["history"])
+    if settings["epochs"] <= done:
+        sys.exit(f"{done} epochs are done: --epochs N continues up to N.")
     torch.set_float32_matmul_precision("medium")  # faster, less exact
-    device = usable_device(options.device)
-    data_dir = Path(options.data_dir or Path(__file__).with_name("data"))
-    hint = "broken? Delete all but .gz. Read-only? Copy the folder data, use --data-dir"
-    with one_line(f"Cannot get MNIST from {data_dir / 'MNIST/raw'}: {hint}", Exception):
-        datasets.MNIST(data_dir, download=True)  # not load_mnist: its errors show in full
-    images = load_mnist(data_dir)
-    with one_line("Cannot make a folder for the files: give --output-dir", OSError):
-        folder = options.resume or new_folder(options.output_dir)
+    device = usable_device(settings.get("device"))
+    images = load_mnist(settings.get("data_dir", here / "data"))
+    number = 1
+    while (here / f"outputs/run_{number}").exists():
+        number += 1
+    folder = resume or folder or here / f"outputs/run_{number}"
+    with exit_on("Cannot make a folder: give another --output-dir", OSError):
+        folder.mkdir(parents=True, exist_ok=bool(resume))
     print(f"{len(images):,} images on {device}, files in {folder}", flush=True)
-    save(folder / "real.png", lambda file: utils.save_image(images[:64], file, "PNG"))
-    run = Run(folder, options, device)
+    with whole_file(folder / "real.png") as file:
+        utils.save_image(images[:64], file, "PNG")
     try:
-        train(images, options.epochs, options.batch_size, options.rate, device, run)
-    except FloatingPointError:
-        sys.exit("Training has failed: start again with a lower --lr.")
-    except BaseException as error:
-        if (folder / "checkpoint.pt").exists():
-            go_on = f'python "{__file__}" --resume "{folder}" --epochs {options.epochs}'
-            print("\nTo go on:", go_on, flush=True)
-        if isinstance(error, KeyboardInterrupt):
-            sys.exit(130)
-        raise
+        train(images, Run(folder, device, checkpoint))
+    except KeyboardInterrupt:
+        sys.exit(f'Stopped. To go on: python "{__file__}" --resume "{folder}"')
 
 
 if __name__ == "__main__":

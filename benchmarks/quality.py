@@ -18,7 +18,7 @@ from torchvision.datasets import MNIST
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from gan_mnist import NOISE_SIZE, Generator  # noqa: E402
+from gan_mnist import NOISE_SIZE, make_generator  # noqa: E402
 
 REFERENCE = ROOT / "outputs" / "reference" / "generator.pt"
 CLASSIFIER = Path(__file__).with_name("classifier.pt")
@@ -150,7 +150,7 @@ def sample(generator, seed=0):
 
 def load_generator(path):
     """The generator of a file that gan_mnist.py saved."""
-    generator = Generator()
+    generator = make_generator()
     generator.load_state_dict(torch.load(path, weights_only=True))
     return generator.eval()
 

@@ -12,13 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import notebooks
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
-import notebooks  # noqa: E402
-
 import gan_mnist  # noqa: E402
 
 WARM_UP = 20  # updates before the clock starts
@@ -41,31 +39,28 @@ def time_notebooks(batch_size, device, updates):
     return (now(device) - started) / updates
 
 
-class Stopwatch(gan_mnist.Run):
-    """Takes the place of a run: saves nothing, ends the training after some updates."""
+class Clock(gan_mnist.Run):
+    """A run of one epoch that notes the time of each batch and saves nothing."""
 
     times = ()
 
-    def show_progress(self, *arguments):
-        super().show_progress(*arguments)
-        self.times += (now(self.noise.device),)
-        if len(self.times) == WARM_UP + self.options.updates:
-            raise StopIteration
+    def after_batch(self, *values):
+        super().after_batch(*values)
+        self.times += (now(self.device),)
 
-    def save_epoch(self, *_):
+    def after_epoch(self):
         pass
 
 
 def time_ours(batch_size, device, updates):
     """The same for `train` of the script."""
     torch.set_float32_matmul_precision("medium")  # as `main` does
-    options = gan_mnist.parse_options(["--epochs", "1000"])
-    options.updates = updates
-    images, run = gan_mnist.load_mnist(ROOT / "data"), Stopwatch(None, options, device)
-    try:
-        gan_mnist.train(images, options.epochs, batch_size, options.rate, device, run)
-    except StopIteration:
-        return (run.times[-1] - run.times[WARM_UP - 1]) / updates
+    settings = gan_mnist.DEFAULTS | {"epochs": 1, "batch_size": batch_size}
+    checkpoint = {"settings": settings, "history": [], "batches": 0, "states": {}}
+    clock = Clock(None, torch.device(device), checkpoint)
+    images = gan_mnist.load_mnist(ROOT / "data")[: (WARM_UP + updates) * batch_size]
+    gan_mnist.train(images, clock)
+    return (clock.times[-1] - clock.times[WARM_UP - 1]) / updates
 
 
 def main():
@@ -81,10 +76,9 @@ def main():
         rounds.append([time_notebooks(*arguments), time_ours(*arguments)])
     theirs, ours = (statistics.median(c) * 60_000 / options.batch_size for c in zip(*rounds))
     ratios = [theirs / ours for theirs, ours in rounds]
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
     print(f"seconds an epoch: the notebooks' loop {theirs:.1f}, ours {ours:.1f}")
-    print(
-        f"ratio: {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    print(f"ratio: {middle:.2f} (rounds: {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ import socket
 
 import pytest
 import torch
-from conftest import AT_UPDATE, ROOT, SCRIPT, command, contents, run_main
+from conftest import RAW, SCRIPT, command, contents, run_main
 
 import gan_mnist
-
-RAW = ROOT / "data" / "MNIST" / "raw"
 
 
 def stops_with(*words, arguments):
@@ -32,29 +30,27 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-@pytest.mark.parametrize(
-    "argument",
-    [
-        *("--epochs=0", "--epochs=many", "--epochs=1.5", "--batch-size=0", "--seed=1e3", "--what"),
-        *("--lr=0", "--lr=-1", "--lr=1.1", "--lr=1e30", "--lr=nan", "--lr=inf", "--lr=fast"),
-    ],
-)
+@pytest.mark.parametrize("argument", ["--epochs=0", "--lr=nan", f"--seed={2**70}", "--what"])
 def test_options_that_cannot_be(argument, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run_main(argument, "--output-dir", tmp_path / "run")
-    usage, line = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and usage.startswith("usage: ")
-    assert argument.split("=")[0] in line and not (tmp_path / "run").exists()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and not (tmp_path / "run").exists()
+    assert "error: " in line and argument.split("=")[0] in line
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", None])
-def test_a_device_that_cannot_be_used(name, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_typed_device_that_cannot_be_used_ends_in_one_line(name, options, tmp_path):
+    arguments = [*options, "--device", name, "--output-dir", tmp_path / "run"]
+    stops_with(f"Cannot use --device {name}", arguments=arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_of_pytorchs_choice_that_cannot_be_used_leaves_the_cpu(monkeypatch):
     """PyTorch's `meta` stands in for a GPU that is there but does not work."""
     meta = torch.device("meta")
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: meta)
-    assert gan_mnist.usable_device(name) == torch.device("cpu")
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"On the CPU: {name or meta} cannot be used, ") and len(line) > 50
+    assert gan_mnist.usable_device(None) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["full", "file", "file/below"])
@@ -67,55 +63,42 @@ def test_output_folder_that_cannot_be_made(name, options, tmp_path):
 
 
 def test_no_data_and_no_network(tmp_path, no_network):
-    words = tmp_path, "train-images-idx3-ubyte.gz", "Copy the folder data", "--data-dir"
+    words = "Cannot load MNIST", tmp_path, "train-images-idx3-ubyte.gz"
     stops_with(*words, arguments=["--data-dir", tmp_path, "--output-dir", tmp_path / "run"])
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), EOFError()])
-def test_data_that_cannot_be_unpacked(error, tmp_path, monkeypatch):
-    """A clone that the user may not write to; an error that gives no reason."""
-
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(gan_mnist.datasets.MNIST, "__init__", fail)
-    words = f". {type(error).__name__}: ", "Copy the folder data", "--data-dir"
-    stops_with(*words, arguments=["--data-dir", tmp_path, "--output-dir", tmp_path / "run"])
-
-
-@pytest.mark.parametrize("size", [0, 3, 15, 1500])
+@pytest.mark.parametrize("size", [3, 1500])
 def test_unpacked_file_cut_short_and_how_to_mend_it(size, tmp_path, no_network):
-    shutil.copytree(RAW, tmp_path / "MNIST" / "raw")
+    """As data/README.md says: delete all but the .gz files."""
     raw = tmp_path / "MNIST" / "raw"
-    (raw / "train-images-idx3-ubyte").write_bytes(
-        (RAW / "train-images-idx3-ubyte").read_bytes()[:size]
-    )
+    shutil.copytree(RAW, raw)
+    digits = raw / "train-images-idx3-ubyte"
+    digits.write_bytes(digits.read_bytes()[:size])
     arguments = ["--data-dir", tmp_path, "--output-dir", tmp_path / "run"]
-    stops_with(raw, "broken? Delete all but .gz.", arguments=arguments)
+    stops_with("Cannot load MNIST", tmp_path, arguments=arguments)
     for path in raw.iterdir():
         if path.suffix != ".gz":
             path.unlink()
     assert len(gan_mnist.load_mnist(tmp_path)) == 60_000
 
 
-@pytest.mark.parametrize("lr", ["0.05", "1"])
-def test_training_that_is_dead_from_the_start(lr, options, tmp_path, capsys):
-    """The discriminator gets so sure that its sigmoid passes no gradient."""
-    arguments = [*options, "--lr", lr, "--output-dir", tmp_path / "run"]
+@pytest.mark.parametrize("lr", ["0.005", "0.05", "1"])
+def test_training_that_is_lost(lr, options, tmp_path):
+    """One of the networks gets so sure that its loss passes no gradient on."""
+    epochs = ["--epochs", 4, "--batch-size", 10]
+    arguments = [*options, *epochs, "--lr", lr, "--output-dir", tmp_path / "run"]
     stops_with("Training has failed", "lower --lr", arguments=arguments)
-    assert list(contents(tmp_path / "run")) == ["real.png"]
-    assert "--resume" not in capsys.readouterr().out
 
 
 def test_training_that_dies_later_leaves_the_last_good_checkpoint(options, tmp_path, finished_run):
-    spoil = "self.param_groups[0]['params'][-1].data.fill_(1e9)"
-    before = AT_UPDATE.format(number=20.5, action=spoil)  # the discriminator's, in epoch 2
-    done = command(*options, "--output-dir", tmp_path / "run", before=before)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("Training has failed") and "To go on" not in done.stdout
-    assert command("--resume", tmp_path / "run").returncode == 0
-    assert contents(tmp_path / "run") == contents(finished_run[0])
+    folder = tmp_path / "run"
+    run_main(*options, "--output-dir", folder, "--epochs", 1)
+    before = contents(folder)
+    stops_with("Training has failed", arguments=["--resume", folder, "--epochs", 3, "--lr", 1])
+    assert contents(folder) == before
+    run_main("--resume", folder, "--epochs", 3)
+    assert contents(folder) == contents(finished_run[0])
 
 
 class Malicious:
@@ -123,37 +106,53 @@ class Malicious:
         return os.mkdir, ("malicious",)
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "cut short", "other program"])
+@pytest.mark.parametrize("damage", ["missing", "text", "cut short", "other program", "weights"])
 def test_checkpoint_that_cannot_be_read(damage, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"
     if damage in ("text", "cut short"):
         whole = (finished_run[0] / "checkpoint.pt").read_bytes()
         checkpoint.write_bytes(b"hello" if damage == "text" else whole[: len(whole) // 2])
-    elif damage != "missing":
+    elif damage == "weights":
+        shutil.copy(finished_run[0] / "generator.pt", checkpoint)
+    elif damage == "other program":
         torch.save({"epochs": Malicious()}, checkpoint)
     before = contents(tmp_path)
     stops_with(f"Cannot go on with {tmp_path}", arguments=["--resume", tmp_path])
     assert contents(tmp_path) == before and not (tmp_path / "malicious").exists()
 
 
+def edited(old, new, folder):
+    source, script = SCRIPT.read_text(encoding="utf-8"), folder / "edited.py"
+    assert old in source
+    script.write_text(source.replace(old, new), encoding="utf-8")
+    return script
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        ("nn.Linear(1024, 512), nn", "nn.Linear(1000, 512), nn", "RuntimeError: mat1 and mat2"),
         (" nn.Sigmoid(),", "", "RuntimeError: all elements of input should be between 0 and 1"),
         ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", "RuntimeError: shape '[7, 1]'"),
         ("= datasets.MNIST(", "= datasets.MNITS(", "AttributeError: module 'torchvision"),
-        ("torch.ones(size, 1, device", "torch.ones(size, device", "ValueError: Using a target"),
         ("# (2)", "open('no.txt')  #", "FileNotFoundError: "),
     ],
     ids=lambda value: value if "Error" in value else "",
 )
 def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, options, tmp_path):
-    source, script = SCRIPT.read_text(encoding="utf-8"), tmp_path / "edited.py"
-    assert old in source
-    script.write_text(source.replace(old, new), encoding="utf-8")
+    script = edited(old, new, tmp_path)
     done = command(*options, "--output-dir", tmp_path / "run", script=script)
     assert done.returncode == 1 and "Traceback" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith(error), done.stderr
     assert str(script) in done.stderr and "--lr" not in done.stderr
+
+
+def test_a_checkpoint_that_does_not_fit_the_edited_layers_promises_no_way_on(
+    finished_run, tmp_path
+):
+    folder = shutil.copytree(finished_run[0], tmp_path / "run")
+    script = edited("512)", "500)", tmp_path)
+    script.write_text(script.read_text().replace("Linear(512,", "Linear(500,"))
+    done = command("--resume", folder, "--epochs", 4, script=script)
+    assert done.returncode == 1 and "size mismatch" in done.stderr
+    assert "To go on" not in done.stderr + done.stdout
