@@ -2,7 +2,7 @@
 Generative Adversarial Networks in Deep Learning" (George Seif, 2019).
 
 Read to the end of train(): that is the article, with its steps (1) to (6). The rest
-is files and options. (+) marks what is not in the article's text."""
+is files and options. (+) marks an idea that the article's text does not have."""
 
 import argparse
 import copy
@@ -23,15 +23,15 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
 LEARNING_RATE = 6e-4
-NOISE_SIZE = 100  # the generator makes an image of so many random numbers
-HIDDEN_PIXELS = 0.2  # the share that the discriminator does not see in (4)
+NOISE_SIZE = 100  # random numbers, of which the generator makes an image
+HIDDEN_PIXELS = 0.2  # (+) the share of pixels that step (4) makes black
 
 
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. A GAN needs no digit labels."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_FILES):  # in one line
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # ends with a message
         mnist = datasets.MNIST(data_dir, train=True, download=True)
-    return mnist.data.unsqueeze(1) / 255  # from whole numbers, 0 to 255
+    return mnist.data.unsqueeze(1) / 255  # as one tensor; 0 to 255 becomes 0 to 1
 
 
 def make_discriminator():
@@ -49,11 +49,11 @@ def make_discriminator():
 def make_generator():
     """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
     return nn.Sequential(
-        # (+) The sizes, and SiLU, a smooth ReLU: with LeakyReLU some digits become rare.
+        # (+) The sizes, and SiLU, a smooth ReLU: it draws clearer digits (tried).
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
         nn.Linear(256, 512), nn.SiLU(),
         nn.Linear(512, 1024), nn.SiLU(),
-        # (+) Hardtanh cuts off below 0 and above 1, for a background of exactly 0.
+        # (+) Hardtanh cuts off below 0 and above 1. Black is exactly 0, as in MNIST.
         nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
         nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
     )
@@ -61,15 +61,16 @@ def make_generator():
 
 def train(images, run):
     """The article's loops. `run`, defined below, shows progress and saves files."""
-    loader = DataLoader(images, run.batch_size, shuffle=True)
+    loader = DataLoader(images, run.batch_size, shuffle=True)  # takes tensors, too
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
-    criterion = nn.BCELoss()  # -log(p) where the label is 1, -log(1 - p) where it is 0
-    # (+) No momentum: with 0.9 in place of 0.0, all noise ends in the same picture.
-    betas = (0.0, 0.999)  # `fused`, below, is only faster
+    criterion = nn.BCELoss()  # of prediction p: -log(p) for a label of 1, else -log(1-p)
+    # (+) Adam without momentum: its first beta is 0.0, not 0.9. With 0.9, the generator
+    # draws the same picture whatever the noise. (`fused` is only faster.)
+    betas = (0.0, 0.999)
     d_optimizer = optim.Adam(discriminator.parameters(), run.lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), run.lr, betas, fused=True)
-    run.begin(discriminator, generator, d_optimizer, g_optimizer)
+    run.begin(discriminator, generator, d_optimizer, g_optimizer)  # --resume loads them
 
     for epoch in run.epochs():
         for real_images in loader:
@@ -83,25 +84,25 @@ def train(images, run):
             fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=run.device)
             # (4) Train the discriminator D on both: its loss is the sum of both losses.
-            # (+) Dropout makes a fifth of the pixels black, the rest brighter, and so D
-            # less sure. Real images too, or D could tell the fakes by their holes.
+            # (+) Dropout makes random pixels black (and the others brighter, to keep the
+            # mean), or D gets too sure. In both kinds, or holes would tell D the fakes.
             real_images = nn.functional.dropout(real_images, HIDDEN_PIXELS)
             fake_images = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
             on_real = discriminator(real_images)
             on_fake = discriminator(fake_images)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # only D learns
+            d_loss.backward(inputs=list(discriminator.parameters()))  # for D only
             d_optimizer.step()
 
             # (5a) New fake images.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
-            # (5b) What the updated D predicts. No holes here: each pixel teaches G.
+            # (5b) What the updated D predicts. Nothing is hidden: G learns from it all.
             predictions = discriminator(fake_images)
             # (6) Train G with labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # only G learns
+            g_loss.backward(inputs=list(generator.parameters()))  # for G only
             g_optimizer.step()
             run.after_batch(d_loss, g_loss, on_real, on_fake)
         run.after_epoch()
@@ -109,8 +110,9 @@ def train(images, run):
 
 # The rest is not about GANs: progress, files, options.
 
-BAD_FILES = OSError, EOFError, RuntimeError, ValueError, AssertionError
 DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
+RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
+BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError
 
 
 class Run:
@@ -144,14 +146,14 @@ class Run:
     def after_batch(self, *values):
         """Keep the batch's values; let the average follow the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # From batch to batch, G's weights jump to and fro. Their average over about
+        # (+) From batch to batch, G's weights jump to and fro. Their average over about
         # the last tenth of all batches draws better (Shamir and Zhang, 2013).
         self.checkpoint["batches"] += 1
         share = 10 / (self.checkpoint["batches"] + 10)
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(w, share)
         if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal, not Jupyter
-            print(f"batch {len(self.values)}", end="\r", flush=True)
+            say(f"batch {len(self.values)}", end="\r")
 
     def after_epoch(self):
         """Save the epoch's files and print its means."""
@@ -165,44 +167,33 @@ class Run:
         left = (time.monotonic() - self.started) * (epochs - epoch)
         line = f"epoch {epoch:2}/{epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
         line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
-        try:
-            print(line, flush=True)
-        except OSError:  # nobody reads any more (`| head`): go on in silence
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        say(line)
         self.values, self.started = [], time.monotonic()
 
     def save_files(self, epoch):
         """Save pictures and weights. The checkpoint is last: then all are there."""
         with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
             utils.save_image(self.average(self.noise), file, "PNG")
+        figure = Figure(figsize=(8, 6), layout="constrained")  # not in a window
+        losses, predictions = figure.subplots(2)
+        epochs, means = range(1, epoch + 1), torch.tensor(self.history)
+        losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
+        predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
+        for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
+            axes.axhline(level, color="grey", linewidth=0.5)  # if D always says 0.5
+            axes.legend()
         with whole_file(self.folder / "losses.png") as file:
-            plot(torch.tensor(self.history)).savefig(file)
+            figure.savefig(file)
         first, *others = sorted(self.folder.glob("epoch_*.png"))
-        frames = map(Image.open, others)  # opened in turn: there may be many
-        with whole_file(self.folder / "training.gif") as file:
-            gif = dict(save_all=True, append_images=frames, duration=200, loop=0)
-            Image.open(first).save(file, "GIF", **gif)
+        gif = {"save_all": True, "duration": 200, "loop": 0}
+        with whole_file(self.folder / "training.gif") as file, Image.open(first) as grid:
+            grid.save(file, "GIF", append_images=map(Image.open, others), **gif)
         weights = {key: w.cpu() for key, w in self.average.state_dict().items()}
         with whole_file(self.folder / "generator.pt") as file:
             torch.save(weights, file)
         states = {name: part.state_dict() for name, part in self.parts.items()}
         with whole_file(self.folder / "checkpoint.pt") as file:
             torch.save(self.checkpoint | {"states": states}, file)
-
-
-def plot(history):
-    """The curves of (epochs, 4) means. The thin lines: if D always says 0.5."""
-    figure = Figure(figsize=(8, 6), layout="constrained")  # not in a window
-    losses, predictions = figure.subplots(2, sharex=True)
-    epochs = range(1, len(history) + 1)
-    losses.plot(epochs, history[:, :2], ".-", label=["D loss", "G loss"])
-    predictions.plot(epochs, history[:, 2:], ".-", label=["D(x)", "D(G(z))"])
-    for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
-        axes.axhline(level, color="grey", linewidth=0.5)
-        axes.legend()
-    losses.set(ylim=(0, None))
-    predictions.set(ylim=(0, 1), xlabel="epoch")
-    return figure
 
 
 @contextmanager
@@ -212,9 +203,9 @@ def whole_file(path):
     yield content
     with exit_on(f"Cannot write {path}", OSError):
         part.write_bytes(content.getbuffer())
-        with suppress(PermissionError):  # Windows: another program reads it
+        try:
             part.replace(path)
-        if part.exists():
+        except PermissionError:  # on Windows, while another program reads it
             time.sleep(2)
             part.replace(path)
 
@@ -228,16 +219,23 @@ def exit_on(message, *errors):
         sys.exit(f"{message}. {type(error).__name__}: {error}".partition("\n")[0])
 
 
+def say(text, end="\n"):
+    """Print. If nobody reads it (`| head`), the training goes on all the same."""
+    with suppress(OSError):
+        print(text, end=end, flush=True)
+
+
 def usable_device(name):
     """The device of this name. Without one a GPU, or the CPU if that fails."""
-    gpu = torch.accelerator.current_accelerator(check_available=True)
-    if gpu and not name:
-        with suppress(RuntimeError):
-            torch.ones(1, device=gpu).item()
-            name = gpu.type
-    with exit_on(f"Cannot use --device {name}", RuntimeError, AssertionError):
-        torch.ones(1, device=name or "cpu").item()
-    return torch.device(name or "cpu")
+    try:
+        gpu = torch.accelerator.current_accelerator(check_available=True)
+        device = torch.device(name or gpu or "cpu")
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # the second: no CUDA in PyTorch
+        if name:
+            sys.exit(f"Cannot use --device {name}: {error}".partition("\n")[0])
+        device = torch.device("cpu")
+    return device
 
 
 def parse_options(argv):
@@ -252,9 +250,7 @@ def parse_options(argv):
     folder.add_argument("--output-dir", type=Path, help="a new folder")
     folder.add_argument("--resume", type=Path, help="the folder of a run")
     given = vars(parser.parse_args(argv))
-    many = 1, 1_000_000
-    ranges = {"epochs": many, "batch_size": many, "lr": (1e-9, 1), "seed": (0, 2**32)}
-    for name, (low, high) in ranges.items():
+    for name, (low, high) in RANGES.items():
         if not low <= given.get(name, low) <= high:
             parser.error(f"--{name} must be from {low} to {high}".replace("_", "-"))
     return given
@@ -282,13 +278,13 @@ def main(argv=None):
     folder = resume or folder or here / f"outputs/run_{number}"
     with exit_on("Cannot make a folder: give another --output-dir", OSError):
         folder.mkdir(parents=True, exist_ok=bool(resume))
-    print(f"{len(images):,} images on {device}, files in {folder}", flush=True)
+    say(f"{len(images):,} images on {device}, files in {folder}")
     with whole_file(folder / "real.png") as file:
         utils.save_image(images[:64], file, "PNG")
     try:
         train(images, Run(folder, device, checkpoint))
     except KeyboardInterrupt:
-        sys.exit(f'Stopped. To go on: python "{__file__}" --resume "{folder}"')
+        sys.exit(f'Stopped. After epoch 1: python "{__file__}" --resume "{folder}"')
 
 
 if __name__ == "__main__":
