@@ -13,11 +13,11 @@ BATCH_SIZE = 100
 LR = 2e-4
 
 
-def make_loader(data_dir, batch_size):
+def make_loader(data_dir):
     """MNIST in batches of (N, 1, 28, 28) images in [-1, 1], each converted in its turn."""
     convert = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     digits = datasets.MNIST(data_dir, train=True, download=True, transform=convert)
-    return DataLoader(digits, batch_size=batch_size, shuffle=True)
+    return DataLoader(digits, batch_size=BATCH_SIZE, shuffle=True)
 
 
 def make_discriminator():
@@ -59,9 +59,9 @@ def train_on_batch(discriminator, generator, d_optimizer, g_optimizer, images):
     return d_loss, g_loss
 
 
-def train(data_dir, device, batch_size=BATCH_SIZE):
+def train(data_dir, device):
     """Train for ever. Yields the generator after each batch."""
-    loader = make_loader(data_dir, batch_size)
+    loader = make_loader(data_dir)
     discriminator, generator = make_discriminator().to(device), make_generator().to(device)
     networks = discriminator, generator
     optimizers = [torch.optim.Adam(network.parameters(), lr=LR) for network in networks]

