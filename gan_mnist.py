@@ -28,17 +28,17 @@ HIDDEN_PIXELS = 0.2  # (+) the share of pixels that step (4) makes black
 
 
 def load_mnist(data_dir):
-    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. A GAN needs no digit labels."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # ends with a message
+    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. The labels are not needed."""
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # with a message
         mnist = datasets.MNIST(data_dir, train=True, download=True)
-    return mnist.data.unsqueeze(1) / 255  # as one tensor; 0 to 255 becomes 0 to 1
+    return mnist.data.unsqueeze(1) / 255  # one tensor; 0 to 255 becomes 0 to 1
 
 
 def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        # (+) The sizes in between, and LeakyReLU: a ReLU with a slope of 0.2 below 0.
+        # (+) The sizes in between; LeakyReLU, a ReLU with a slope of 0.2 below 0.
         nn.Linear(28 * 28, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -49,30 +49,30 @@ def make_discriminator():
 def make_generator():
     """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
     return nn.Sequential(
-        # (+) The sizes, and SiLU, a smooth ReLU: it draws clearer digits (tried).
+        # (+) The sizes in between; SiLU, a smooth ReLU.
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
         nn.Linear(256, 512), nn.SiLU(),
         nn.Linear(512, 1024), nn.SiLU(),
-        # (+) Hardtanh cuts off below 0 and above 1. Black is exactly 0, as in MNIST.
+        # (+) Hardtanh cuts off below 0 and above 1, so black is exactly 0, as in MNIST.
         nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
         nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
     )
 
 
 def train(images, run):
-    """The article's loops. `run`, defined below, shows progress and saves files."""
-    loader = DataLoader(images, run.batch_size, shuffle=True)  # takes tensors, too
+    """The article's loops. `run`, below, has the options and saves what comes out."""
+    loader = DataLoader(images, run.batch_size, shuffle=True)  # a tensor will do
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
-    criterion = nn.BCELoss()  # of prediction p: -log(p) for a label of 1, else -log(1-p)
-    # (+) Adam without momentum: its first beta is 0.0, not 0.9. With 0.9, the generator
-    # draws the same picture whatever the noise. (`fused` is only faster.)
+    criterion = nn.BCELoss()  # prediction p: -log(p) for label 1, -log(1 - p) for 0
+    # (+) Adam without momentum: the first beta is 0.0, not the usual 0.9, with which all
+    # noise ends in the same picture here. (0.999 is usual. `fused` is only faster.)
     betas = (0.0, 0.999)
     d_optimizer = optim.Adam(discriminator.parameters(), run.lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), run.lr, betas, fused=True)
-    run.begin(discriminator, generator, d_optimizer, g_optimizer)  # --resume loads them
+    epochs = run.begin(discriminator, generator, d_optimizer, g_optimizer)
 
-    for epoch in run.epochs():
+    for epoch in epochs:
         for real_images in loader:
             # (1) The real images x. Their labels are all 1.
             real_images = real_images.to(run.device)  # (N, 1, 28, 28)
@@ -84,27 +84,27 @@ def train(images, run):
             fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=run.device)
             # (4) Train the discriminator D on both: its loss is the sum of both losses.
-            # (+) Dropout makes random pixels black (and the others brighter, to keep the
-            # mean), or D gets too sure. In both kinds, or holes would tell D the fakes.
+            # (+) Dropout makes random pixels black, and the others brighter to keep the
+            # mean: D gets less sure. Real images, too, or holes would mean fake.
             real_images = nn.functional.dropout(real_images, HIDDEN_PIXELS)
             fake_images = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
             on_real = discriminator(real_images)
             on_fake = discriminator(fake_images)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # for D only
+            d_loss.backward(inputs=list(discriminator.parameters()))  # only D's
             d_optimizer.step()
 
             # (5a) New fake images.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
-            # (5b) What the updated D predicts. Nothing is hidden: G learns from it all.
+            # (5b) What the updated D predicts. No dropout: every pixel can teach G.
             predictions = discriminator(fake_images)
             # (6) Train G with labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # for G only
+            g_loss.backward(inputs=list(generator.parameters()))  # only G's
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)
+            run.after_batch(d_loss, g_loss, on_real, on_fake)  # shown as D(x), D(G(z))
         run.after_epoch()
 
 
@@ -127,7 +127,7 @@ class Run:
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # of all pictures
 
     def begin(self, discriminator, generator, d_optimizer, g_optimizer):
-        """Take what is trained. With --resume, load the saved states into it."""
+        """Take what is trained; with --resume, load it. Gives the epochs that are left."""
         self.generator, self.average = generator, copy.deepcopy(generator)
         self.parts = {"D": discriminator, "G": generator, "average": self.average}
         self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
@@ -135,12 +135,9 @@ class Run:
             self.parts[name].load_state_dict(state)
         for optimizer in d_optimizer, g_optimizer:
             optimizer.param_groups[0]["lr"] = self.lr  # not the saved one
-
-    def epochs(self):
-        """The epochs that are left. A seed for each: --resume changes nothing."""
         for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
             torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
-            yield epoch
+            yield epoch  # its random numbers are the same with or without --resume
 
     @torch.no_grad()
     def after_batch(self, *values):
@@ -149,9 +146,8 @@ class Run:
         # (+) From batch to batch, G's weights jump to and fro. Their average over about
         # the last tenth of all batches draws better (Shamir and Zhang, 2013).
         self.checkpoint["batches"] += 1
-        share = 10 / (self.checkpoint["batches"] + 10)
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
-            mean.lerp_(w, share)
+            mean.lerp_(w, 10 / (self.checkpoint["batches"] + 10))
         if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal, not Jupyter
             say(f"batch {len(self.values)}", end="\r")
 
@@ -159,7 +155,7 @@ class Run:
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
         d_loss, g_loss, on_real, on_fake = means
-        if not (d_loss < 20 and g_loss < 50):  # or not a number
+        if d_loss > 20 or g_loss > 50:  # near 100, where BCELoss teaches nothing
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
@@ -284,7 +280,7 @@ def main(argv=None):
     try:
         train(images, Run(folder, device, checkpoint))
     except KeyboardInterrupt:
-        sys.exit(f'Stopped. After epoch 1: python "{__file__}" --resume "{folder}"')
+        sys.exit(f'Stopped. Once an epoch is done, go on with --resume "{folder}"')
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Whatever stops a run, what was made stays whole, and it goes on from there to the same end."""
 
-import shlex
 import shutil
 import signal
 import subprocess
@@ -71,14 +70,13 @@ def test_killed_and_resumed_ends_as_if_never_stopped(place, options, tmp_path, f
     assert contents(folder) == contents(finished_run[0])
 
 
-def test_ctrl_c_prints_the_command_that_goes_on(options, tmp_path, finished_run):
+def test_ctrl_c_says_how_to_go_on(options, tmp_path, finished_run):
     folder = tmp_path / "a run's folder"
     stopped = stopped_in_epoch_2(signal.SIGINT, options, folder)
     assert stopped.returncode == 1 and stopped.errors.count("\n") == 1
     assert_files_are_whole(folder)
-    python, *line = shlex.split(stopped.errors.removeprefix("Stopped. To go on: "))
-    assert (python, line) == ("python", [str(SCRIPT), "--resume", str(folder)])
-    done = subprocess.run([sys.executable, *line], capture_output=True, text=True)
+    option, path = stopped.errors.split("go on with ")[1].strip().split(" ", 1)
+    done = command(option, path.strip('"'))
     assert done.returncode == 0, done.stderr
     assert contents(folder) == contents(finished_run[0])
 
