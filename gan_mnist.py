@@ -116,7 +116,7 @@ BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError
 
 
 class Run:
-    """One training: how far it is, and the folder of its files."""
+    """One training: its settings, how far it is, and the folder of its files."""
 
     def __init__(self, folder, device, checkpoint):
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
@@ -127,7 +127,7 @@ class Run:
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # of all pictures
 
     def begin(self, discriminator, generator, d_optimizer, g_optimizer):
-        """Take what is trained; with --resume, load it. Gives the epochs that are left."""
+        """Take what is trained; with --resume, load it. Give the epochs that are left."""
         self.generator, self.average = generator, copy.deepcopy(generator)
         self.parts = {"D": discriminator, "G": generator, "average": self.average}
         self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
@@ -237,6 +237,7 @@ def usable_device(name):
 def parse_options(argv):
     """The options that were given, and only those, as a dict."""
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    parser.epilog = f"By default: {DEFAULTS}."
     for name in "--epochs", "--batch-size", "--seed":
         parser.add_argument(name, type=int)
     parser.add_argument("--lr", type=float, help="learning rate")
