@@ -2,7 +2,7 @@
 Generative Adversarial Networks in Deep Learning" (George Seif, 2019).
 
 Read to the end of train(): that is the article, with its steps (1) to (6). The rest
-is files and options. (+) marks an idea that the article's text does not have."""
+is files and options. (+) marks an idea that is ours, not the article's."""
 
 import argparse
 import copy
@@ -23,13 +23,13 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
 LEARNING_RATE = 6e-4
-NOISE_SIZE = 100  # random numbers, of which the generator makes an image
+NOISE_SIZE = 100  # random numbers for each image that the generator draws
 HIDDEN_PIXELS = 0.2  # (+) the share of pixels that step (4) makes black
 
 
 def load_mnist(data_dir):
-    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. The labels are not needed."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # with a message
+    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Which digit is not needed."""
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # see below
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     return mnist.data.unsqueeze(1) / 255  # one tensor; 0 to 255 becomes 0 to 1
 
@@ -38,7 +38,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        # (+) The sizes in between; LeakyReLU, a ReLU with a slope of 0.2 below 0.
+        # (+) Sizes by trial; LeakyReLU is a ReLU with a slope of 0.2 below 0.
         nn.Linear(28 * 28, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -49,7 +49,7 @@ def make_discriminator():
 def make_generator():
     """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
     return nn.Sequential(
-        # (+) The sizes in between; SiLU, a smooth ReLU.
+        # (+) Sizes and SiLU, a smooth ReLU: found by trial.
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
         nn.Linear(256, 512), nn.SiLU(),
         nn.Linear(512, 1024), nn.SiLU(),
@@ -60,13 +60,13 @@ def make_generator():
 
 
 def train(images, run):
-    """The article's loops. `run`, below, has the options and saves what comes out."""
-    loader = DataLoader(images, run.batch_size, shuffle=True)  # a tensor will do
+    """The article's loops. `run` (below): options, epochs left, saving of results."""
+    loader = DataLoader(images, run.batch_size, shuffle=True)  # tensor = data set
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
     criterion = nn.BCELoss()  # prediction p: -log(p) for label 1, -log(1 - p) for 0
-    # (+) Adam without momentum: the first beta is 0.0, not the usual 0.9, with which all
-    # noise ends in the same picture here. (0.999 is usual. `fused` is only faster.)
+    # (+) Adam without momentum: the first beta is 0.0. At the usual 0.9, G drew one
+    # picture for any noise here. (0.999 is usual. `fused`, below, is only faster.)
     betas = (0.0, 0.999)
     d_optimizer = optim.Adam(discriminator.parameters(), run.lr, betas, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), run.lr, betas, fused=True)
@@ -84,35 +84,35 @@ def train(images, run):
             fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=run.device)
             # (4) Train the discriminator D on both: its loss is the sum of both losses.
-            # (+) Dropout makes random pixels black, and the others brighter to keep the
-            # mean: D gets less sure. Real images, too, or holes would mean fake.
-            real_images = nn.functional.dropout(real_images, HIDDEN_PIXELS)
-            fake_images = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
-            on_real = discriminator(real_images)
-            on_fake = discriminator(fake_images)
+            # (+) Dropout makes some pixels black, the rest brighter to keep the mean: too
+            # sure a D teaches G little. Real images, too, or holes would mean fake.
+            real_seen = nn.functional.dropout(real_images, HIDDEN_PIXELS)
+            fake_seen = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
+            on_real = discriminator(real_seen)
+            on_fake = discriminator(fake_seen)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # only D's
+            d_loss.backward(inputs=list(discriminator.parameters()))  # D learns
             d_optimizer.step()
 
             # (5a) New fake images.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
-            # (5b) What the updated D predicts. No dropout: every pixel can teach G.
+            # (5b) What the updated D predicts. No dropout: the whole image counts.
             predictions = discriminator(fake_images)
             # (6) Train G with labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # only G's
+            g_loss.backward(inputs=list(generator.parameters()))  # G learns
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)  # shown as D(x), D(G(z))
+            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) averages G's weights
         run.after_epoch()
 
 
-# The rest is not about GANs: progress, files, options.
+# The rest: averaged weights, progress, files, options.
 
 DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
 RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
-BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError
+BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError  # in torchvision
 
 
 class Run:
@@ -122,19 +122,19 @@ class Run:
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
         self.settings, self.history = checkpoint["settings"], checkpoint["history"]
         self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
-        self.values, self.started = [], time.monotonic()  # of the epoch under way
+        self.values, self.started = [], time.monotonic()  # this epoch's
         torch.manual_seed(self.settings["seed"])  # for the first weights, too
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # of all pictures
 
     def begin(self, discriminator, generator, d_optimizer, g_optimizer):
-        """Take what is trained; with --resume, load it. Give the epochs that are left."""
+        """Take what is trained; with --resume, load it. Then yield the epochs left."""
         self.generator, self.average = generator, copy.deepcopy(generator)
         self.parts = {"D": discriminator, "G": generator, "average": self.average}
         self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
         for name, state in self.checkpoint["states"].items():
             self.parts[name].load_state_dict(state)
         for optimizer in d_optimizer, g_optimizer:
-            optimizer.param_groups[0]["lr"] = self.lr  # not the saved one
+            optimizer.param_groups[0]["lr"] = self.lr  # --lr may be new
         for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
             torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
             yield epoch  # its random numbers are the same with or without --resume
@@ -143,8 +143,8 @@ class Run:
     def after_batch(self, *values):
         """Keep the batch's values; let the average follow the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # (+) From batch to batch, G's weights jump to and fro. Their average over about
-        # the last tenth of all batches draws better (Shamir and Zhang, 2013).
+        # (+) From batch to batch, G's weights jump to and fro. A running mean of about
+        # the last tenth of the batches draws better (Shamir and Zhang, 2013).
         self.checkpoint["batches"] += 1
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(w, 10 / (self.checkpoint["batches"] + 10))
@@ -155,7 +155,7 @@ class Run:
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
         d_loss, g_loss, on_real, on_fake = means
-        if d_loss > 20 or g_loss > 50:  # near 100, where BCELoss teaches nothing
+        if d_loss > 20 or g_loss > 50:  # BCELoss ends at 100, with no gradient
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
@@ -167,10 +167,10 @@ class Run:
         self.values, self.started = [], time.monotonic()
 
     def save_files(self, epoch):
-        """Save pictures and weights. The checkpoint is last: then all are there."""
+        """Save pictures and weights, last the checkpoint: it vouches for the rest."""
         with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
             utils.save_image(self.average(self.noise), file, "PNG")
-        figure = Figure(figsize=(8, 6), layout="constrained")  # not in a window
+        figure = Figure(figsize=(8, 6), layout="constrained")  # opens no window
         losses, predictions = figure.subplots(2)
         epochs, means = range(1, epoch + 1), torch.tensor(self.history)
         losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
@@ -222,7 +222,7 @@ def say(text, end="\n"):
 
 
 def usable_device(name):
-    """The device of this name. Without one a GPU, or the CPU if that fails."""
+    """The device of this name. No name: a GPU if one works, else the CPU."""
     try:
         gpu = torch.accelerator.current_accelerator(check_available=True)
         device = torch.device(name or gpu or "cpu")
