@@ -177,6 +177,7 @@ class Run:
         predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
         for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
             axes.axhline(level, color="grey", linewidth=0.5)  # if D always says 0.5
+            axes.set_xlabel("epoch")
             axes.legend()
         with whole_file(self.folder / "losses.png") as file:
             figure.savefig(file)
