@@ -81,10 +81,10 @@ def radii(features):
     )
 
 
-def recall_and_coverage(real, fake):
+def recall_and_coverage(real, reals_reach, fake):
     """Recall (Kynkäänniemi et al. 2019) and coverage (Naeem et al. 2020) of (N, F) features of
-    fakes for (M, F) real ones."""
-    reach, reals_reach = radii(fake), radii(real)
+    fakes for (M, F) real ones, whose radii are `reals_reach`."""
+    reach = radii(fake)
     recalled, covered = 0, 0
     for part, own in zip(real.split(1000), reals_reach.split(1000), strict=True):
         distance = torch.cdist(part, fake)
@@ -97,12 +97,12 @@ def measure(draws, classifier, test):
     """What the classifier says of (N, 784) samples in [0, 1]: a value for each of COLUMNS, the
     mean over the draws."""
     real = look(classifier, test)[0]
-    rows = []
+    reals_reach, rows = radii(real.float()), []
     for samples in draws:
         fake, probabilities = look(classifier, samples)
         shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
         sure = (probabilities.max(1).values > 0.9).double().mean().item()
-        neighbours = recall_and_coverage(real.float(), fake.float())
+        neighbours = recall_and_coverage(real.float(), reals_reach, fake.float())
         extremes = shares.min().item(), shares.max().item()
         rows.append([frechet_distance(fake, real), *neighbours, sure, *extremes])
     return dict(zip(COLUMNS, torch.tensor(rows).mean(0).tolist(), strict=True))

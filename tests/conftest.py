@@ -56,8 +56,8 @@ def small_mnist(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def options(small_mnist):
-    """20 updates an epoch."""
-    return ("--data-dir", small_mnist, "--epochs", 3, "--device", "cpu")
+    """5 updates an epoch."""
+    return ("--data-dir", small_mnist, "--epochs", 3, "--batch-size", 400, "--device", "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 0, and with nothing lost. A slip in the reader's own edit keeps Python's traceback."""
 
 import os
+import runpy
 import shutil
 import socket
 
 import pytest
 import torch
-from conftest import RAW, SCRIPT, command, contents, run_main
+from conftest import RAW, SCRIPT, contents, run_main
 
 import gan_mnist
 
@@ -85,10 +86,10 @@ def test_unpacked_file_cut_short_and_how_to_mend_it(size, tmp_path, no_network):
     assert len(gan_mnist.load_mnist(tmp_path)) == 60_000
 
 
-@pytest.mark.parametrize("lr", ["0.005", "0.05", "1"])
+@pytest.mark.parametrize("lr", ["0.005", "1"])
 def test_training_that_is_lost(lr, options, tmp_path):
     """One of the networks gets so sure that its loss passes no gradient on."""
-    epochs = ["--epochs", 4, "--batch-size", 10]
+    epochs = ["--epochs", 4, "--batch-size", 10]  # 200 updates an epoch
     arguments = [*options, *epochs, "--lr", lr, "--output-dir", tmp_path / "run"]
     stops_with("Training has failed", "lower --lr", arguments=arguments)
 
@@ -124,36 +125,37 @@ def test_checkpoint_that_cannot_be_read(damage, finished_run, tmp_path, monkeypa
 
 
 def edited(old, new, folder):
+    """The `main` of a script in which the reader has replaced old by new."""
     source, script = SCRIPT.read_text(encoding="utf-8"), folder / "edited.py"
     assert old in source
     script.write_text(source.replace(old, new), encoding="utf-8")
-    return script
+    return runpy.run_path(str(script))["main"]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "error"),
+    ("old", "new", "error", "words"),
     [
-        (" nn.Sigmoid(),", "", "RuntimeError: all elements of input should be between 0 and 1"),
-        ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", "RuntimeError: shape '[7, 1]'"),
-        ("= datasets.MNIST(", "= datasets.MNITS(", "AttributeError: module 'torchvision"),
-        ("# (2)", "open('no.txt')  #", "FileNotFoundError: "),
+        (" nn.Sigmoid(),", "", RuntimeError, "all elements of input should be between 0 and 1"),
+        ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", RuntimeError, "shape '.7, 1.'"),
+        ("= datasets.MNIST(", "= datasets.MNITS(", AttributeError, "module 'torchvision"),
+        ("# (2)", "open('no.txt')  #", FileNotFoundError, "no.txt"),
     ],
-    ids=lambda value: value if "Error" in value else "",
+    ids=["loss", "shape", "name", "file"],
 )
-def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, options, tmp_path):
-    script = edited(old, new, tmp_path)
-    done = command(*options, "--output-dir", tmp_path / "run", script=script)
-    assert done.returncode == 1 and "Traceback" in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith(error), done.stderr
-    assert str(script) in done.stderr and "--lr" not in done.stderr
+def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, words, options, tmp_path):
+    """No line in its place: what was raised arrives as it was."""
+    main = edited(old, new, tmp_path)
+    with pytest.raises(error, match=words) as raised:
+        main([str(word) for word in (*options, "--output-dir", tmp_path / "run")])
+    assert any("edited.py" in str(entry.path) for entry in raised.traceback)
 
 
 def test_a_checkpoint_that_does_not_fit_the_edited_layers_promises_no_way_on(
-    finished_run, tmp_path
+    finished_run, tmp_path, capsys
 ):
     folder = shutil.copytree(finished_run[0], tmp_path / "run")
-    script = edited("512)", "500)", tmp_path)
-    script.write_text(script.read_text().replace("Linear(512,", "Linear(500,"))
-    done = command("--resume", folder, "--epochs", 4, script=script)
-    assert done.returncode == 1 and "size mismatch" in done.stderr
-    assert "To go on" not in done.stderr + done.stdout
+    main = edited("nn.Linear(512, 1024), nn.SiLU()", "nn.Linear(512, 1024), nn.Tanh(),\n"
+                  "        nn.Linear(1024, 1024), nn.Tanh()", tmp_path)  # fmt: skip
+    with pytest.raises(RuntimeError, match="Error.s. in loading state_dict"):
+        main(["--resume", str(folder), "--epochs", "4"])
+    assert "go on" not in "".join(capsys.readouterr())

@@ -23,8 +23,9 @@ def test_recall_and_coverage_see_a_missing_half():
     torch.manual_seed(0)
     near, far = torch.randn(500, 2), torch.randn(500, 2) + 100
     both = torch.cat([near, far])
-    assert quality.recall_and_coverage(both, both) == (1, 1)
-    recall, coverage = quality.recall_and_coverage(both, torch.randn(500, 2))
+    reach = quality.radii(both)
+    assert quality.recall_and_coverage(both, reach, both) == (1, 1)
+    recall, coverage = quality.recall_and_coverage(both, reach, torch.randn(500, 2))
     assert 0.4 < recall < 0.5 and 0.4 < coverage <= 0.5
 
 

@@ -52,9 +52,8 @@ def test_saved_generator_draws_the_last_grid_again(finished_run, tmp_path):
 
 
 def test_same_seed_gives_the_same_bytes_another_seed_others(finished_run, options, tmp_path):
-    for seed in (0, 1):
-        done = command(*options, "--output-dir", tmp_path / str(seed), "--seed", seed)
-        assert done.returncode == 0, done.stderr
+    assert command(*options, "--output-dir", tmp_path / "0", "--seed", 0).returncode == 0
+    run_main(*options, "--output-dir", tmp_path / "1", "--seed", 1)
     original, again, other = map(contents, (finished_run[0], tmp_path / "0", tmp_path / "1"))
     assert again == original
     assert all(other[name] != original[name] for name in original if name != "real.png")
@@ -63,13 +62,10 @@ def test_same_seed_gives_the_same_bytes_another_seed_others(finished_run, option
 def test_each_run_makes_the_first_free_folder_in_outputs(options, tmp_path):
     script = tmp_path / "gan_mnist.py"
     script.write_bytes(SCRIPT.read_bytes())
-    before = {}
-    for number in (1, 2):
-        done = command(*options, "--epochs", 1, script=script)
-        assert f"files in {tmp_path / 'outputs' / f'run_{number}'}\n" in done.stdout
-        after = contents(tmp_path / "outputs")
-        assert before.items() <= after.items() and len(after) == 6 * number
-        before = after
+    (tmp_path / "outputs" / "run_1").mkdir(parents=True)
+    done = command(*options, "--epochs", 1, script=script)
+    assert f"files in {tmp_path / 'outputs' / 'run_2'}\n" in done.stdout
+    assert {path.split("/")[0] for path in contents(tmp_path / "outputs")} == {"run_2"}
 
 
 def test_prints_one_lasting_line_an_epoch_into_a_pipe(finished_run):
@@ -94,11 +90,12 @@ def test_runs_with_an_output_that_is_not_pythons_own(options, tmp_path, monkeypa
 @pytest.mark.parametrize("shell", ["exec {} >&-", "set -o pipefail; {} | head -1"])
 def test_goes_on_in_silence_when_nobody_reads(shell, options, tmp_path, finished_run):
     folder = tmp_path / "run"
-    words = [sys.executable, SCRIPT, *options, "--output-dir", folder]
+    words = [sys.executable, SCRIPT, *options, "--epochs", 1, "--output-dir", folder]
     line = shell.format(" ".join(f"'{word}'" for word in words))
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", "head" in shell)
-    assert contents(folder) == contents(finished_run[0])
+    assert (folder / "checkpoint.pt").exists()
+    assert grey(folder / "epoch_001.png") == grey(finished_run[0] / "epoch_001.png")
 
 
 @needs_posix
@@ -106,8 +103,8 @@ def test_a_terminal_shows_batches_in_one_line_that_fits_into_a_narrow_window(opt
     import pty
 
     ours, theirs = pty.openpty()
-    line = map(str, [sys.executable, SCRIPT, *options, "--output-dir", tmp_path / "run"])
-    with subprocess.Popen(list(line), stdout=theirs) as process:
+    line = [sys.executable, SCRIPT, *options, "--epochs", 1, "--output-dir", tmp_path / "run"]
+    with subprocess.Popen([str(word) for word in line], stdout=theirs) as process:
         os.close(theirs)
         printed = b""
         try:
@@ -117,5 +114,5 @@ def test_a_terminal_shows_batches_in_one_line_that_fits_into_a_narrow_window(opt
             pass
     assert process.returncode == 0
     live = re.findall(r"(batch \d+)\r", printed.decode())
-    assert len(live) == 60 and max(map(len, live)) < 20
-    assert printed.decode().count("s left") == 3
+    assert len(live) == 5 and max(map(len, live)) < 20
+    assert printed.decode().count("s left") == 1
