@@ -27,6 +27,7 @@ def test_every_file_is_there_and_shows_what_it_says(finished_run, small_mnist):
     assert {path.name for path in folder.iterdir()} == FILES | set(pictures)
     shown = [grey(folder / name) for name in ["real.png", *pictures]]
     assert {picture.size for picture in shown} == {(242, 242)}  # 8 x 8 of 28, 2 between
+    assert len({picture.tobytes() for picture in shown}) == 4
     pixels = (small_mnist / "MNIST/raw/train-images-idx3-ubyte").read_bytes()[16:]
     for index in (0, 7, 8, 63):
         left, top = 2 + 30 * (index % 8), 2 + 30 * (index // 8)
