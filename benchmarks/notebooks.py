@@ -1,6 +1,5 @@
 """The loop that we compare with: the article's steps with the settings on which two public
-notebooks agree, prcastro/pytorch-gan and diegoalejogm/gans. Nothing saved, nothing fast.
-"""
+notebooks agree, prcastro/pytorch-gan and diegoalejogm/gans. Nothing saved, nothing fast."""
 
 import itertools
 
@@ -8,16 +7,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
-
-BATCH_SIZE = 100
-LR = 2e-4
-
-
-def make_loader(data_dir):
-    """MNIST in batches of (N, 1, 28, 28) images in [-1, 1], each converted in its turn."""
-    convert = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
-    digits = datasets.MNIST(data_dir, train=True, download=True, transform=convert)
-    return DataLoader(digits, batch_size=BATCH_SIZE, shuffle=True)
 
 
 def make_discriminator():
@@ -38,15 +27,13 @@ def make_generator():
 
 def train_on_batch(discriminator, generator, d_optimizer, g_optimizer, images):
     """Steps (1) to (6) of the article: one update of each network. Returns both losses."""
-    criterion = nn.BCELoss()
-    size, device = images.size(0), images.device
+    criterion, size, device = nn.BCELoss(), images.size(0), images.device
     real_labels = torch.ones(size, 1, device=device)
     fake_labels = torch.zeros(size, 1, device=device)
 
     fake_images = generator(torch.randn(size, 100, device=device))
     loss_on_real = criterion(discriminator(images), real_labels)
-    loss_on_fake = criterion(discriminator(fake_images), fake_labels)
-    d_loss = loss_on_real + loss_on_fake
+    d_loss = loss_on_real + criterion(discriminator(fake_images), fake_labels)
     d_optimizer.zero_grad()
     d_loss.backward()
     d_optimizer.step()
@@ -56,16 +43,16 @@ def train_on_batch(discriminator, generator, d_optimizer, g_optimizer, images):
     g_optimizer.zero_grad()
     g_loss.backward()
     g_optimizer.step()
-    return d_loss, g_loss
+    return d_loss.detach(), g_loss.detach()
 
 
 def train(data_dir, device):
-    """Train for ever. Yields the generator after each batch."""
-    loader = make_loader(data_dir)
-    discriminator, generator = make_discriminator().to(device), make_generator().to(device)
-    networks = discriminator, generator
-    optimizers = [torch.optim.Adam(network.parameters(), lr=LR) for network in networks]
+    """Train for ever, on images in [-1, 1]. Yields the generator after each batch."""
+    convert = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
+    digits = datasets.MNIST(data_dir, train=True, download=True, transform=convert)
+    networks = make_discriminator().to(device), make_generator().to(device)
+    optimizers = [torch.optim.Adam(network.parameters(), lr=2e-4) for network in networks]
     while True:
-        for images, _ in loader:
+        for images, _ in DataLoader(digits, batch_size=100, shuffle=True):
             train_on_batch(*networks, *optimizers, images.to(device))
-            yield generator
+            yield networks[1]

@@ -1,6 +1,8 @@
-"""What the tests share: a small MNIST of real digits, and runs of the script."""
+"""What the tests share: a small MNIST of real digits, and ways to run the script."""
 
-import os
+import hashlib
+import runpy
+import shutil
 import struct
 import subprocess
 import sys
@@ -10,63 +12,65 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-SCRIPT = ROOT / "gan_mnist.py"
-RAW = ROOT / "data" / "MNIST" / "raw"
-
-from torchvision.datasets import MNIST  # noqa: E402
 
 import gan_mnist  # noqa: E402
 
 
-def command(*arguments, script=SCRIPT, before="", **how):
+def command(*arguments, before="", prefix=()):
     """Run the script in a process of its own. `before` is Python to run first."""
-    words = [sys.executable, script]
-    if before:
-        words[1:] = ["-c", f"import runpy, sys; sys.argv = sys.argv[1:]\n{before}\n"
-                     "runpy.run_path(sys.argv[0], run_name='__main__')", script]  # fmt: skip
-    words += map(str, arguments)
-    return subprocess.run(words, capture_output=True, text=True, timeout=200, **how)
+    how = ["-Bc", f"{before}\nimport gan_mnist; gan_mnist.main()"] if before else ["gan_mnist.py"]
+    words = map(str, [*prefix, sys.executable, *how, *arguments])
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=200)
 
 
-def run_main(*arguments):
+def run_main(*arguments, main=gan_mnist.main):
     """Run the script's `main` in this process."""
-    gan_mnist.main([str(argument) for argument in arguments])
+    main("\0".join(map(str, arguments)).split("\0"))  # new strings: pickle sees the difference
+
+
+def edited(folder, old="", new=""):
+    """The `main` of a copy of the script in which the reader has replaced old by new."""
+    source, script = (ROOT / "gan_mnist.py").read_text(encoding="utf-8"), folder / "edited.py"
+    script.write_text(source.replace(old, new), encoding="utf-8")
+    return runpy.run_path(str(script))["main"]
 
 
 def contents(folder):
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    """Each file's name and a hash of its bytes."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture(scope="session")
-def small_mnist(tmp_path_factory):
-    """A data folder with the first 2,000 digits, unpacked, as torchvision expects them."""
-    MNIST(ROOT / "data", download=True)
-    target = tmp_path_factory.mktemp("small_mnist") / "MNIST" / "raw"
-    target.mkdir(parents=True)
-    for part in ("train", "t10k"):
-        for name, header, size in (
-            (f"{part}-images-idx3-ubyte", struct.pack(">4i", 2051, 2000, 28, 28), 784),
-            (f"{part}-labels-idx1-ubyte", struct.pack(">2i", 2049, 2000), 1),
-        ):
-            digits = (RAW / name).read_bytes()[len(header) : len(header) + 2000 * size]
-            (target / name).write_bytes(header + digits)
-    return target.parent.parent
+def options(tmp_path_factory):
+    """Three epochs of 5 updates, with the first 2,000 digits. The labels are not used."""
+    gan_mnist.load_mnist(ROOT / "data")  # unpacks it
+    data_dir = shutil.copytree(ROOT / "data", tmp_path_factory.mktemp("small") / "data")
+    images = data_dir / "MNIST/raw/train-images-idx3-ubyte"
+    pixels = images.read_bytes()[16:][: 2000 * 28 * 28]
+    images.write_bytes(struct.pack(">4i", 2051, 2000, 28, 28) + pixels)
+    return ("--data-dir", data_dir, "--epochs", 3, "--batch-size", 400, "--device", "cpu")
 
 
 @pytest.fixture(scope="session")
-def options(small_mnist):
-    """5 updates an epoch."""
-    return ("--data-dir", small_mnist, "--epochs", 3, "--batch-size", 400, "--device", "cpu")
-
-
-@pytest.fixture(scope="session")
-def finished_run(options, tmp_path_factory):
-    """The folder of an uninterrupted run, and what it printed."""
+def finished(options, tmp_path_factory):
+    """The folder of an uninterrupted run. What it printed is kept beside it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     done = command(*options, "--output-dir", folder)
     assert (done.returncode, done.stderr) == (0, "")
-    return folder, done.stdout
+    folder.with_name("printed.txt").write_text(done.stdout)
+    return folder
 
 
-needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
+@pytest.fixture(scope="session")
+def first_epoch(options, tmp_path_factory):
+    """The folder of the same run with `--epochs 1`."""
+    folder = tmp_path_factory.mktemp("first") / "run"
+    run_main(*options, "--epochs", 1, "--output-dir", folder)
+    return folder
+
+
+@pytest.fixture
+def begun(first_epoch, tmp_path):
+    """A copy of it, to go on with."""
+    return shutil.copytree(first_epoch, tmp_path / "a run's folder")

@@ -1,161 +1,137 @@
-"""Each mistake that a person is likely to make ends in one clear line, an exit code that is not
-0, and with nothing lost. A slip in the reader's own edit keeps Python's traceback."""
+"""What goes wrong ends in one clear line, an exit code that is not 0, and with nothing lost."""
 
 import os
-import runpy
+import re
 import shutil
-import socket
+import signal
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import RAW, SCRIPT, contents, run_main
+from conftest import command, contents, edited, run_main
+from PIL import Image
+from torchvision.datasets import MNIST
 
 import gan_mnist
 
 
-def stops_with(*words, arguments):
-    """Does `main` stop with one line that has these words?"""
+@pytest.mark.parametrize("argument", ["--epochs=0", "--lr=nan", "--what", "--resume=outputs"])
+def test_options_that_cannot_be(argument, capsys):
     with pytest.raises(SystemExit) as stop:
-        run_main(*arguments)
-    line = stop.value.code
-    assert isinstance(line, str) and "\n" not in line, line
-    assert all(str(word) in line for word in words), line
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("the test has cut the network off")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-@pytest.mark.parametrize(
-    "argument", ["--epochs=0", "--lr=nan", f"--seed={2**70}", "--what", "--resume=outputs"]
-)
-def test_options_that_cannot_be(argument, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run_main(argument, "--output-dir", tmp_path / "run")
+        run_main(argument, "--output-dir", "new")
     line = capsys.readouterr().err.splitlines()[-1]
-    assert stop.value.code == 2 and not (tmp_path / "run").exists()
-    assert "error: " in line and argument.split("=")[0] in line
+    assert stop.value.code == 2 and "error: " in line and argument.split("=")[0] in line
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
-def test_a_typed_device_that_cannot_be_used_ends_in_one_line(name, options, tmp_path):
-    arguments = [*options, "--device", name, "--output-dir", tmp_path / "run"]
-    stops_with(f"Cannot use --device {name}", arguments=arguments)
-    assert not (tmp_path / "run").exists()
+def test_what_cannot_be_used(options, first_epoch, tmp_path, monkeypatch):
+    """A device, data, folders and checkpoints. Data are mended as data/README.md says."""
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # where nobody answers
+    monkeypatch.chdir(tmp_path)
+    for name, size in ("cut", 3), ("half", 1500):
+        raw = Path(shutil.copytree(options[1], name), "MNIST/raw")
+        os.truncate(raw / "train-images-idx3-ubyte", size)
+    shutil.copy(first_epoch / "checkpoint.pt", "cut")
+    os.truncate("cut/checkpoint.pt", 1_000_000)
+    shutil.copy(first_epoch / "generator.pt", "half/checkpoint.pt")
+    os.mkdir("bad")
+    Path("bad/checkpoint.pt").write_bytes(b"cio\nopen\n(S'made.txt'\nS'w'\ntR.")  # makes a file
+    before = contents(tmp_path)
+    lines = {
+        "--output-dir new --device cuda:99": "Cannot use --device cuda:99: ",
+        "--output-dir new --device meta": "Cannot use --device meta: ",
+        "--output-dir new --data-dir no": "Cannot load MNIST from .*no.*train-images.*gz",
+        "--output-dir new --data-dir cut": "Cannot load MNIST from .*cut",
+        "--output-dir new --data-dir half": "Cannot load MNIST from .*half",
+        "--output-dir bad": "Cannot make .* another --output-dir.* 'bad'",
+        "--output-dir bad/checkpoint.pt/below": "Cannot make .* another --output-dir",
+    }
+    lines |= {f"--resume {x}": f"Cannot go on with {x}" for x in ("no", "cut", "half", "bad")}
+    for words, line in lines.items():
+        with pytest.raises(SystemExit, match=f"^{line}[^\n]*$"):
+            run_main(*options, *words.split())
+        assert contents(tmp_path) == before and not os.path.exists("new"), words
+    for path in raw.glob("*-ubyte"):
+        path.unlink()
+    assert len(gan_mnist.load_mnist("half")) == 60_000
 
 
 def test_a_gpu_of_pytorchs_choice_that_cannot_be_used_leaves_the_cpu(monkeypatch):
     """PyTorch's `meta` stands in for a GPU that is there but does not work."""
-    meta = torch.device("meta")
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: meta)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("meta"))
     assert gan_mnist.usable_device(None) == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["full", "file", "file/below"])
-def test_output_folder_that_cannot_be_made(name, options, tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "file").write_text("mine")
-    folder = tmp_path / name
-    stops_with(folder, "--output-dir", arguments=[*options, "--output-dir", folder])
-    assert contents(tmp_path) == {"file": b"mine"}
-
-
-def test_no_data_and_no_network(tmp_path, no_network):
-    words = "Cannot load MNIST", tmp_path, "train-images-idx3-ubyte.gz"
-    stops_with(*words, arguments=["--data-dir", tmp_path, "--output-dir", tmp_path / "run"])
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("size", [3, 1500])
-def test_unpacked_file_cut_short_and_how_to_mend_it(size, tmp_path, no_network):
-    """As data/README.md says: delete all but the .gz files."""
-    raw = tmp_path / "MNIST" / "raw"
-    shutil.copytree(RAW, raw)
-    digits = raw / "train-images-idx3-ubyte"
-    digits.write_bytes(digits.read_bytes()[:size])
-    arguments = ["--data-dir", tmp_path, "--output-dir", tmp_path / "run"]
-    stops_with("Cannot load MNIST", tmp_path, arguments=arguments)
-    for path in raw.iterdir():
-        if path.suffix != ".gz":
-            path.unlink()
-    assert len(gan_mnist.load_mnist(tmp_path)) == 60_000
-
-
-@pytest.mark.parametrize("lr", ["0.005", "1"])
-def test_training_that_is_lost(lr, options, tmp_path):
+@pytest.mark.parametrize(("lr", "batch_size"), [(0.005, 10), (1, 400)])
+def test_training_that_is_lost_leaves_the_last_good_checkpoint(lr, batch_size, begun):
     """One of the networks gets so sure that its loss passes no gradient on."""
-    epochs = ["--epochs", 4, "--batch-size", 10]  # 200 updates an epoch
-    arguments = [*options, *epochs, "--lr", lr, "--output-dir", tmp_path / "run"]
-    stops_with("Training has failed", "lower --lr", arguments=arguments)
-
-
-def test_training_that_dies_later_leaves_the_last_good_checkpoint(options, tmp_path, finished_run):
-    folder = tmp_path / "run"
-    run_main(*options, "--output-dir", folder, "--epochs", 1)
-    before = contents(folder)
-    stops_with("Training has failed", arguments=["--resume", folder, "--epochs", 3, "--lr", 1])
-    assert contents(folder) == before
-    run_main("--resume", folder, "--epochs", 3)
-    assert contents(folder) == contents(finished_run[0])
-
-
-class Malicious:
-    def __reduce__(self):
-        return os.mkdir, ("malicious",)
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut short", "other program", "weights"])
-def test_checkpoint_that_cannot_be_read(damage, finished_run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    checkpoint = tmp_path / "checkpoint.pt"
-    if damage == "cut short":
-        checkpoint.write_bytes((finished_run[0] / "checkpoint.pt").read_bytes()[:1_000_000])
-    elif damage == "weights":
-        shutil.copy(finished_run[0] / "generator.pt", checkpoint)
-    elif damage == "other program":
-        torch.save({"epochs": Malicious()}, checkpoint)
-    before = contents(tmp_path)
-    stops_with(f"Cannot go on with {tmp_path}", arguments=["--resume", tmp_path])
-    assert contents(tmp_path) == before and not (tmp_path / "malicious").exists()
-
-
-def edited(old, new, folder):
-    """The `main` of a script in which the reader has replaced old by new."""
-    source, script = SCRIPT.read_text(encoding="utf-8"), folder / "edited.py"
-    assert old in source
-    script.write_text(source.replace(old, new), encoding="utf-8")
-    return runpy.run_path(str(script))["main"]
+    before = contents(begun)
+    with pytest.raises(SystemExit, match="^Training has failed[^\n]* lower --lr[^\n]*$"):
+        run_main("--resume", begun, "--epochs", 4, "--lr", lr, "--batch-size", batch_size)
+    assert lr < 1 or contents(begun) == before  # the second is lost in the first epoch
 
 
 @pytest.mark.parametrize(
     ("old", "new", "error", "words"),
     [
-        (" nn.Sigmoid(),", "", RuntimeError, "all elements of input should be between 0 and 1"),
-        ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", RuntimeError, "shape '.7, 1.'"),
+        ("nn.Sigmoid(),", "", RuntimeError, "all elements of input should be between 0 and 1"),
         ("= datasets.MNIST(", "= datasets.MNITS(", AttributeError, "module 'torchvision"),
         ("# (2)", "open('no.txt')  #", FileNotFoundError, "no.txt"),
+        ("NOISE_SIZE = 100", "NOISE_SIZE = 50", RuntimeError, "Error.s. in loading state_dict"),
     ],
-    ids=["loss", "shape", "name", "file"],
 )
-def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, words, options, tmp_path):
-    """No line in its place: what was raised arrives as it was."""
-    main = edited(old, new, tmp_path)
-    with pytest.raises(error, match=words) as raised:
-        main([str(word) for word in (*options, "--output-dir", tmp_path / "run")])
-    assert any("edited.py" in str(entry.path) for entry in raised.traceback)
-
-
-def test_a_checkpoint_that_does_not_fit_the_edited_layers_promises_no_way_on(
-    finished_run, tmp_path, capsys
-):
-    folder = shutil.copytree(finished_run[0], tmp_path / "run")
-    main = edited("nn.Linear(512, 1024), nn.SiLU()", "nn.Linear(512, 1024), nn.Tanh(),\n"
-                  "        nn.Linear(1024, 1024), nn.Tanh()", tmp_path)  # fmt: skip
-    with pytest.raises(RuntimeError, match="Error.s. in loading state_dict"):
-        main(["--resume", str(folder), "--epochs", "4"])
+def test_a_slip_in_the_readers_edit_keeps_its_traceback(old, new, error, words, begun, capsys):
+    """What was raised arrives as it was, and nothing promises that one can go on."""
+    with pytest.raises(error, match=words):
+        run_main("--resume", begun, "--epochs", 3, main=edited(begun.parent, old, new))
     assert "go on" not in "".join(capsys.readouterr())
+
+
+IN_AN_EPOCH = """
+import signal; from torch.optim.optimizer import register_optimizer_step_pre_hook as before_step
+left = [None] * 5; before_step(lambda *_: left.pop() if left else signal.raise_signal({sign}))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where Ctrl-C is ignored"""
+# What writes more into a file than there is room is killed (SIG_DFL) or gets an error (SIG_IGN).
+IN_A_FILE = """
+from resource import *; from signal import *; signal(SIGXFSZ, {then})
+setrlimit(RLIMIT_CORE, (0, 0)); setrlimit(RLIMIT_FSIZE, ({room}, {room}))"""
+
+
+def test_stopped_in_epoch_2_and_resumed_ends_as_if_never_stopped(begun, finished):
+    """Each time, what is in the folder stays whole, and the checkpoint that of epoch 1."""
+    again, checkpoint = ["--resume", begun, "--epochs", 3], (begun / "checkpoint.pt").read_bytes()
+    picture = (begun / "real.png").stat().st_size  # less than others have; generator.pt: 6 MB
+    for before, code, errors in (
+        (IN_AN_EPOCH.format(sign=9), -signal.SIGKILL, ""),
+        (IN_AN_EPOCH.format(sign=2), 1, f'Stopped. [^\n]* go on with --resume "{begun}"\n'),
+        (IN_A_FILE.format(room=picture, then="SIG_DFL"), -signal.SIGXFSZ, ""),
+        (IN_A_FILE.format(room=7_000_000, then="SIG_DFL"), -signal.SIGXFSZ, ""),
+        (IN_A_FILE.format(room=7_000_000, then="SIG_IGN"), 1, "Cannot write .*too large\n"),
+    ):
+        stopped = command(*again, before=before)
+        assert stopped.returncode == code and re.fullmatch(errors, stopped.stderr), stopped
+        for path in begun.glob("*.pt"):
+            torch.load(path, weights_only=True)
+        for path in [*begun.glob("*.png"), *begun.glob("*.gif")]:
+            Image.open(path).load()
+        assert (begun / "checkpoint.pt").read_bytes() == checkpoint
+    run_main(*again)
+    assert contents(begun) == contents(finished)
+
+
+def test_a_file_that_another_program_has_open(begun, finished, monkeypatch):
+    """As on Windows: for long, then for a moment."""
+    replace, locked, again = os.replace, [True], ["--resume", begun, "--epochs", 3]
+
+    def refuse(source, target):
+        if locked and Path(target).name == "losses.png":
+            raise PermissionError(13, "Permission denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(SystemExit, match="^Cannot write [^\n]*losses.png[^\n]*Permission denied"):
+        run_main(*again)
+    monkeypatch.setattr(time, "sleep", lambda seconds: locked.clear())
+    run_main(*again)
+    assert contents(begun) == contents(finished) and not locked

@@ -1,119 +1,102 @@
-"""A run from the command line: its folder, its files, what it prints."""
+"""A run from the command line: its folder, its files, what it prints, and how it goes on."""
 
 import io
-import os
+import pty
 import re
-import subprocess
+import shutil
 import sys
 
 import pytest
+import quality
 import torch
-from conftest import SCRIPT, command, contents, needs_posix, run_main
-from PIL import Image
+from conftest import ROOT, command, contents, edited, run_main
+from PIL import Image, ImageSequence
+from torchvision import datasets, transforms
 from torchvision.utils import save_image
-
-import gan_mnist
-
-FILES = {"real.png", "losses.png", "training.gif", "generator.pt", "checkpoint.pt"}
 
 
 def grey(path):
-    return Image.open(path).convert("L")
+    return Image.open(path).convert("L").tobytes()
 
 
-def test_every_file_is_there_and_shows_what_it_says(finished_run, small_mnist):
-    folder, _ = finished_run
-    pictures = [f"epoch_{epoch:03}.png" for epoch in (1, 2, 3)]
-    assert {path.name for path in folder.iterdir()} == FILES | set(pictures)
-    shown = [grey(folder / name) for name in ["real.png", *pictures]]
-    assert {picture.size for picture in shown} == {(242, 242)}  # 8 x 8 of 28, 2 between
-    assert len({picture.tobytes() for picture in shown}) == 4
-    pixels = (small_mnist / "MNIST/raw/train-images-idx3-ubyte").read_bytes()[16:]
-    for index in (0, 7, 8, 63):
-        left, top = 2 + 30 * (index % 8), 2 + 30 * (index // 8)
-        digit = shown[0].crop((left, top, left + 28, top + 28)).tobytes()
-        assert digit == pixels[784 * index :][:784]
-    with Image.open(folder / "training.gif") as animation:
-        assert animation.n_frames == 3 and animation.info["loop"] == 0  # for ever
-        for frame, picture in enumerate(shown[1:]):
-            animation.seek(frame)
-            assert animation.convert("L").tobytes() == picture.tobytes()
-    assert Image.open(folder / "losses.png").size == (800, 600)
-
-
-def test_saved_generator_draws_the_last_grid_again(finished_run, tmp_path):
-    folder, _ = finished_run
-    generator = gan_mnist.make_generator()
-    generator.load_state_dict(torch.load(folder / "generator.pt", weights_only=True))
+def test_every_file_is_there_and_shows_what_it_says(finished, options, tmp_path):
+    grids = [f"epoch_{epoch:03}.png" for epoch in (1, 2, 3)]
+    others = ["real.png", "losses.png", "training.gif", "generator.pt", "checkpoint.pt"]
+    assert {path.name for path in finished.iterdir()} == {*grids, *others}
+    shown = [grey(finished / name) for name in ["real.png", *grids]]
+    digits = datasets.MNIST(options[1], transform=transforms.ToTensor())
+    save_image([digits[index][0] for index in range(64)], tmp_path / "real.png")
+    assert grey(tmp_path / "real.png") == shown[0] and len(set(shown)) == 4
+    generator = quality.load_generator(finished / "generator.pt")
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("medium")  # as in the run
-    save_image(generator(torch.randn(64, 100)), tmp_path / "again.png")
-    torch.set_float32_matmul_precision("highest")
-    assert grey(tmp_path / "again.png").tobytes() == grey(folder / "epoch_003.png").tobytes()
+    save_image(generator(torch.randn(64, 100)), tmp_path / "drawn.png")
+    assert grey(tmp_path / "drawn.png") == shown[3]
+    gif = Image.open(finished / "training.gif")
+    frames = [frame.convert("L").tobytes() for frame in ImageSequence.Iterator(gif)]
+    assert frames == shown[1:] and gif.info["loop"] == 0  # for ever
+    assert Image.open(finished / "losses.png").size == (800, 600)
 
 
-def test_same_seed_gives_the_same_bytes_another_seed_others(finished_run, options, tmp_path):
-    assert command(*options, "--output-dir", tmp_path / "0", "--seed", 0).returncode == 0
-    run_main(*options, "--output-dir", tmp_path / "1", "--seed", 1)
-    original, again, other = map(contents, (finished_run[0], tmp_path / "0", tmp_path / "1"))
-    assert again == original
-    assert all(other[name] != original[name] for name in original if name != "real.png")
-
-
-def test_each_run_makes_the_first_free_folder_in_outputs(options, tmp_path):
-    script = tmp_path / "gan_mnist.py"
-    script.write_bytes(SCRIPT.read_bytes())
-    (tmp_path / "outputs" / "run_1").mkdir(parents=True)
-    done = command(*options, "--epochs", 1, script=script)
-    assert f"files in {tmp_path / 'outputs' / 'run_2'}\n" in done.stdout
-    assert {path.split("/")[0] for path in contents(tmp_path / "outputs")} == {"run_2"}
-
-
-def test_prints_one_lasting_line_an_epoch_into_a_pipe(finished_run):
-    folder, printed = finished_run
-    first, *epochs = printed.splitlines()
-    assert first == f"2,000 images on cpu, files in {folder}"
-    assert [line[:12] for line in epochs] == [f"epoch  {epoch}/3  " for epoch in (1, 2, 3)]
-    assert all("D loss" in line and "G loss" in line and "D(x)" in line for line in epochs)
-    assert epochs[-1].endswith(" 0 s left") and max(map(len, epochs)) < 80
-
-
-def test_runs_with_an_output_that_is_not_pythons_own(options, tmp_path, monkeypatch):
-    """That of Jupyter, Spyder and IDLE also says that it is a terminal."""
+def test_same_seed_gives_same_bytes_and_lines(finished, options, tmp_path, monkeypatch):
+    """Into a pipe and in Jupyter, whose output also says that it is a terminal."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     sys.stdout.isatty = lambda: True
     run_main(*options, "--output-dir", tmp_path / "run")
-    printed = sys.stdout.getvalue()
-    assert printed.count("\n") == 4 and "\r" not in printed
+    assert contents(tmp_path / "run") == contents(finished)
+    lines = "2,000 images on cpu, files in .*/run\n"
+    for epoch in 1, 2, 3:
+        lines += f"epoch  {epoch}/3  D loss N  G loss N  D.x. N  D.G.z.. N +[0-9]+ s left\n"
+    for printed in sys.stdout.getvalue(), finished.with_name("printed.txt").read_text():
+        assert re.fullmatch(lines.replace("N", "[0-9.]{4}"), printed), printed
 
 
-@needs_posix
-@pytest.mark.parametrize("shell", ["exec {} >&-", "set -o pipefail; {} | head -1"])
-def test_goes_on_in_silence_when_nobody_reads(shell, options, tmp_path, finished_run):
-    folder = tmp_path / "run"
-    words = [sys.executable, SCRIPT, *options, "--epochs", 1, "--output-dir", folder]
-    line = shell.format(" ".join(f"'{word}'" for word in words))
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
-    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", "head" in shell)
-    assert (folder / "checkpoint.pt").exists()
-    assert grey(folder / "epoch_001.png") == grey(finished_run[0] / "epoch_001.png")
+def test_another_seed_gives_other_bytes_in_the_first_free_folder(first_epoch, options, tmp_path):
+    (tmp_path / "outputs" / "run_1").mkdir(parents=True)
+    run_main(*options, "--epochs", 1, "--seed", 1, main=edited(tmp_path))
+    ours, other = contents(first_epoch), contents(tmp_path / "outputs")
+    assert [name for name in ours if other[f"run_2/{name}"] == ours[name]] == ["real.png"]
 
 
-@needs_posix
-def test_a_terminal_shows_batches_in_one_line_that_fits_into_a_narrow_window(options, tmp_path):
-    import pty
+@pytest.mark.parametrize("shell", ['exec "$@" >&-', 'set -o pipefail; "$@" | head -1'])
+def test_goes_on_in_silence_when_nobody_reads(shell, options, tmp_path, first_epoch):
+    bash = "bash", "-c", shell, "bash"
+    done = command(*options, "--epochs", 1, "--output-dir", tmp_path / "run", prefix=bash)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(tmp_path / "run") == contents(first_epoch)
 
-    ours, theirs = pty.openpty()
-    line = [sys.executable, SCRIPT, *options, "--epochs", 1, "--output-dir", tmp_path / "run"]
-    with subprocess.Popen([str(word) for word in line], stdout=theirs) as process:
-        os.close(theirs)
-        printed = b""
-        try:
-            while chunk := os.read(ours, 1000):
-                printed += chunk
-        except OSError:  # how Linux says that the other end was closed
-            pass
-    assert process.returncode == 0
-    live = re.findall(r"(batch \d+)\r", printed.decode())
-    assert len(live) == 5 and max(map(len, live)) < 20
-    assert printed.decode().count("s left") == 1
+
+def test_a_terminal_shows_batches_in_a_line_that_fits_a_narrow_window(options, tmp_path, capfd):
+    words = [sys.executable, ROOT / "gan_mnist.py", *options, "--epochs", 1]
+    assert pty.spawn([*map(str, words), "--output-dir", str(tmp_path / "run")]) == 0
+    printed = capfd.readouterr().out
+    live = re.findall(r"(batch \d+)\r", printed)
+    assert len(live) == 5 and max(map(len, live)) < 20 and printed.count("s left") == 1
+
+
+def test_goes_on_with_many_pictures_or_missing_ones(begun):
+    """A long run has hundreds, and may open few files; a person deletes some."""
+    (begun / "epoch_001.png").rename(begun / "epoch_200.png")
+    for number in range(201, 250):
+        shutil.copy(begun / "epoch_200.png", begun / f"epoch_{number}.png")
+    few_files = "from resource import *; setrlimit(RLIMIT_NOFILE, (40, 40))"
+    done = command("--resume", begun, "--epochs", 2, before=few_files)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_resume_keeps_its_settings_but_those_that_are_given(options, tmp_path, monkeypatch):
+    """Also from another folder, with the data where they were."""
+    monkeypatch.chdir(options[1].parent)
+    new = ["--data-dir", options[1].name, "--output-dir", tmp_path / "run", "--seed", 3]
+    run_main(*options, *new, "--epochs", 1)
+    monkeypatch.chdir(tmp_path)
+    shutil.move("run", "moved")
+    with pytest.raises(SystemExit, match="^1 epochs are done: --epochs N continues up to N"):
+        run_main("--resume", "moved")
+    run_main("--resume", "moved", "--epochs", 2, "--batch-size", 50, "--lr", 0.001)
+    saved = torch.load("moved/checkpoint.pt", weights_only=True)
+    kept = {"seed": 3, "epochs": 2, "batch_size": 50, "lr": 0.001, "data_dir": str(options[1])}
+    assert saved["settings"].items() >= kept.items() and len(saved["history"]) == 2
+    for adam in saved["states"]["D's Adam"], saved["states"]["G's Adam"]:
+        assert adam["param_groups"][0]["lr"] == 0.001
+        assert adam["state"][0]["step"] == 2000 / 400 + 2000 / 50
