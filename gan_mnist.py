@@ -2,10 +2,9 @@
 Generative Adversarial Networks in Deep Learning" (George Seif, 2019).
 
 Read to the end of train(): that is the article, with its steps (1) to (6). The rest
-is files and options. (+) marks an idea that is ours, not the article's."""
+is files and options. (+) marks what the article does not have."""
 
 import argparse
-import copy
 import io
 import os
 import sys
@@ -22,16 +21,16 @@ from torchvision import datasets, utils
 
 NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
-LEARNING_RATE = 6e-4
+LEARNING_RATE = 8e-4
 NOISE_SIZE = 100  # random numbers for each image that the generator draws
-HIDDEN_PIXELS = 0.2  # (+) the share of pixels that step (4) makes black
+HIDDEN_PIXELS = 0.2  # (+) a share; why, says step (4)
 
 
 def load_mnist(data_dir):
-    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Which digit is not needed."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # see below
+    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Which digit is not used."""
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # errors in a line
         mnist = datasets.MNIST(data_dir, train=True, download=True)
-    return mnist.data.unsqueeze(1) / 255  # one tensor; 0 to 255 becomes 0 to 1
+    return mnist.data.unsqueeze(1) / 255  # from bytes (60000, 28, 28)
 
 
 def make_discriminator():
@@ -53,26 +52,24 @@ def make_generator():
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
         nn.Linear(256, 512), nn.SiLU(),
         nn.Linear(512, 1024), nn.SiLU(),
-        # (+) Hardtanh cuts off below 0 and above 1, so black is exactly 0, as in MNIST.
+        # (+) Hardtanh cuts off below 0 and above 1: black is exactly 0, as in MNIST.
         nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
         nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
     )
 
 
 def train(images, run):
-    """The article's loops. `run` (below): options, epochs left, saving of results."""
-    loader = DataLoader(images, run.batch_size, shuffle=True)  # tensor = data set
+    """The article. `run` (below) has the options; it saves and resumes everything."""
+    loader = DataLoader(images, run.batch_size, shuffle=True)  # takes tensors, too
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
-    criterion = nn.BCELoss()  # prediction p: -log(p) for label 1, -log(1 - p) for 0
-    # (+) Adam without momentum: the first beta is 0.0. At the usual 0.9, G drew one
-    # picture for any noise here. (0.999 is usual. `fused`, below, is only faster.)
-    betas = (0.0, 0.999)
-    d_optimizer = optim.Adam(discriminator.parameters(), run.lr, betas, fused=True)
-    g_optimizer = optim.Adam(generator.parameters(), run.lr, betas, fused=True)
-    epochs = run.begin(discriminator, generator, d_optimizer, g_optimizer)
+    criterion = nn.BCELoss()  # binary cross-entropy: -log(p) for 1, -log(1 - p) for 0
+    # (+) Adam's momentum, the first beta, is 0: at 0.9 all fakes came out alike here.
+    adam = dict(lr=run.lr, betas=(0.0, 0.999), fused=True)  # fused: only faster
+    d_optimizer = optim.Adam(discriminator.parameters(), **adam)
+    g_optimizer = optim.Adam(generator.parameters(), **adam)
 
-    for epoch in epochs:
+    for epoch in run.epochs(discriminator, generator, d_optimizer, g_optimizer):
         for real_images in loader:
             # (1) The real images x. Their labels are all 1.
             real_images = real_images.to(run.device)  # (N, 1, 28, 28)
@@ -80,31 +77,31 @@ def train(images, run):
             real_labels = torch.ones(size, 1, device=run.device)
             # (2) Noise z: 100 random numbers for each image.
             noise = torch.randn(size, NOISE_SIZE, device=run.device)
-            # (3) The generator G makes fake images of it. Their labels are all 0.
+            # (3) The generator G turns it into fake images. Their labels are all 0.
             fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=run.device)
-            # (4) Train the discriminator D on both: its loss is the sum of both losses.
-            # (+) Dropout makes some pixels black, the rest brighter to keep the mean: too
-            # sure a D teaches G little. Real images, too, or holes would mean fake.
+            # (4) Train the discriminator D on both; its loss is the sum of both losses.
+            # (+) Dropout hides some pixels (and brightens the rest). D is less sure then,
+            # and all ten digits are drawn about equally often.
             real_seen = nn.functional.dropout(real_images, HIDDEN_PIXELS)
             fake_seen = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
             on_real = discriminator(real_seen)
             on_fake = discriminator(fake_seen)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # D learns
+            d_loss.backward(inputs=list(discriminator.parameters()))  # D's gradients
             d_optimizer.step()
 
             # (5a) New fake images.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
-            # (5b) What the updated D predicts. No dropout: the whole image counts.
+            # (5b) The updated D's predictions. Nothing hidden: G learns from all pixels.
             predictions = discriminator(fake_images)
-            # (6) Train G with labels of 1: at a loss of 0, all fakes pass for real.
+            # (6) Train G on labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # G learns
+            g_loss.backward(inputs=list(generator.parameters()))  # G's gradients
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) averages G's weights
+            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) a copy averages G
         run.after_epoch()
 
 
@@ -112,50 +109,52 @@ def train(images, run):
 
 DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
 RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
-BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError  # in torchvision
+BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError  # torchvision's
 
 
 class Run:
-    """One training: its settings, how far it is, and the folder of its files."""
+    """One training: its settings and state, which make up `checkpoint`, and its files."""
 
     def __init__(self, folder, device, checkpoint):
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
         self.settings, self.history = checkpoint["settings"], checkpoint["history"]
         self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
-        self.values, self.started = [], time.monotonic()  # this epoch's
         torch.manual_seed(self.settings["seed"])  # for the first weights, too
-        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # of all pictures
+        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # for every picture
 
-    def begin(self, discriminator, generator, d_optimizer, g_optimizer):
-        """Take what is trained; with --resume, load it. Then yield the epochs left."""
-        self.generator, self.average = generator, copy.deepcopy(generator)
+    def epochs(self, discriminator, generator, d_optimizer, g_optimizer):
+        """The epochs left. With --resume, the parts first get their saved states."""
+        self.generator, self.average = generator, make_generator().to(self.device)
         self.parts = {"D": discriminator, "G": generator, "average": self.average}
         self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
         for name, state in self.checkpoint["states"].items():
             self.parts[name].load_state_dict(state)
         for optimizer in d_optimizer, g_optimizer:
-            optimizer.param_groups[0]["lr"] = self.lr  # --lr may be new
+            optimizer.param_groups[0]["lr"] = self.lr  # the saved one may be another
         for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
+            # A seed for each: the same random numbers with or without --resume.
             torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
-            yield epoch  # its random numbers are the same with or without --resume
+            self.values, self.started = [], time.monotonic()
+            yield epoch
 
     @torch.no_grad()
     def after_batch(self, *values):
         """Keep the batch's values; let the average follow the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # (+) From batch to batch, G's weights jump to and fro. A running mean of about
-        # the last tenth of the batches draws better (Shamir and Zhang, 2013).
+        # (+) G's weights jump to and fro. Their running mean, mostly of the last tenth
+        # of all batches (Shamir and Zhang, 2013), draws better.
+        share = 10 / (self.checkpoint["batches"] + 10)  # 1 at first
         self.checkpoint["batches"] += 1
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
-            mean.lerp_(w, 10 / (self.checkpoint["batches"] + 10))
+            mean.lerp_(w, share)  # mean += share * (w - mean)
         if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal, not Jupyter
-            say(f"batch {len(self.values)}", end="\r")
+            print("batch", len(self.values), end="\r", flush=True)
 
     def after_epoch(self):
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
         d_loss, g_loss, on_real, on_fake = means
-        if d_loss > 20 or g_loss > 50:  # BCELoss ends at 100, with no gradient
+        if d_loss > 20 or g_loss > 50:  # D is so sure that no gradient is left
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
@@ -163,11 +162,11 @@ class Run:
         left = (time.monotonic() - self.started) * (epochs - epoch)
         line = f"epoch {epoch:2}/{epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
         line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
-        say(line)
-        self.values, self.started = [], time.monotonic()
+        with suppress(OSError):  # if nobody reads, as with `| head`
+            print(line, flush=True)
 
     def save_files(self, epoch):
-        """Save pictures and weights, last the checkpoint: it vouches for the rest."""
+        """Save pictures and weights; the checkpoint last, when the rest is there."""
         with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
             utils.save_image(self.average(self.noise), file, "PNG")
         figure = Figure(figsize=(8, 6), layout="constrained")  # opens no window
@@ -175,15 +174,17 @@ class Run:
         epochs, means = range(1, epoch + 1), torch.tensor(self.history)
         losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
         predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
+        # Thin lines: where all would be if D always said 0.5.
         for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
-            axes.axhline(level, color="grey", linewidth=0.5)  # if D always says 0.5
-            axes.set_xlabel("epoch")
+            axes.axhline(level, color="grey", linewidth=0.5)
             axes.legend()
+        predictions.set_xlabel("epoch")
         with whole_file(self.folder / "losses.png") as file:
             figure.savefig(file)
         first, *others = sorted(self.folder.glob("epoch_*.png"))
         gif = {"save_all": True, "duration": 200, "loop": 0}
-        with whole_file(self.folder / "training.gif") as file, Image.open(first) as grid:
+        grid = Image.open(first)
+        with whole_file(self.folder / "training.gif") as file:
             grid.save(file, "GIF", append_images=map(Image.open, others), **gif)
         weights = {key: w.cpu() for key, w in self.average.state_dict().items()}
         with whole_file(self.folder / "generator.pt") as file:
@@ -195,7 +196,7 @@ class Run:
 
 @contextmanager
 def whole_file(path):
-    """A file to write to, in memory at first: on disk it is whole or not there."""
+    """A file to write to. It is in memory first, so on disk it is always whole."""
     content, part = io.BytesIO(), path.with_name(path.name + ".part")
     yield content
     with exit_on(f"Cannot write {path}", OSError):
@@ -209,26 +210,20 @@ def whole_file(path):
 
 @contextmanager
 def exit_on(message, *errors):
-    """If one of these errors comes up, end with one line: the message and why."""
+    """If one of these errors comes up, end with one line that says so."""
     try:
         yield
     except errors as error:
         sys.exit(f"{message}. {type(error).__name__}: {error}".partition("\n")[0])
 
 
-def say(text, end="\n"):
-    """Print. If nobody reads it (`| head`), the training goes on all the same."""
-    with suppress(OSError):
-        print(text, end=end, flush=True)
-
-
 def usable_device(name):
     """The device of this name. No name: a GPU if one works, else the CPU."""
+    gpu = torch.accelerator.current_accelerator(check_available=True)
     try:
-        gpu = torch.accelerator.current_accelerator(check_available=True)
         device = torch.device(name or gpu or "cpu")
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # the second: no CUDA in PyTorch
+        torch.ones(1, device=device).item()  # fails if it does not work
+    except (RuntimeError, AssertionError) as error:
         if name:
             sys.exit(f"Cannot use --device {name}: {error}".partition("\n")[0])
         device = torch.device("cpu")
@@ -239,8 +234,9 @@ def parse_options(argv):
     """The options that were given, and only those, as a dict."""
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     parser.epilog = f"By default: {DEFAULTS}."
-    for name in "--epochs", "--batch-size", "--seed":
-        parser.add_argument(name, type=int)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--lr", type=float, help="learning rate")
     parser.add_argument("--device", help="cpu, cuda, mps ...")
     parser.add_argument("--data-dir", type=os.path.abspath, help="where MNIST is")
@@ -249,21 +245,22 @@ def parse_options(argv):
     folder.add_argument("--resume", type=Path, help="the folder of a run")
     given = vars(parser.parse_args(argv))
     for name, (low, high) in RANGES.items():
-        if not low <= given.get(name, low) <= high:
+        if name in given and not low <= given[name] <= high:
             parser.error(f"--{name} must be from {low} to {high}".replace("_", "-"))
     return given
 
 
 def main(argv=None):
-    """Train a GAN as the options say. `argv`: the words after the script's name."""
+    """Train as the options say. `argv`: the words after the script's name."""
     given, here = parse_options(argv), Path(__file__).resolve().parent
     resume, folder = given.pop("resume", None), given.pop("output_dir", None)
     checkpoint = {"settings": DEFAULTS, "history": [], "batches": 0, "states": {}}
     if resume:
         with exit_on(f"Cannot go on with {resume}", Exception):
             saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
-            checkpoint = {name: saved[name] for name in checkpoint}
-    checkpoint["settings"] = settings = checkpoint["settings"] | given
+            checkpoint = {name: saved[name] for name in checkpoint}  # or KeyError
+    settings = checkpoint["settings"] | given
+    checkpoint["settings"] = settings
     done = len(checkpoint["history"])
     if settings["epochs"] <= done:
         sys.exit(f"{done} epochs are done: --epochs N continues up to N.")
@@ -276,9 +273,8 @@ def main(argv=None):
     folder = resume or folder or here / f"outputs/run_{number}"
     with exit_on("Cannot make a folder: give another --output-dir", OSError):
         folder.mkdir(parents=True, exist_ok=bool(resume))
-    say(f"{len(images):,} images on {device}, files in {folder}")
-    with whole_file(folder / "real.png") as file:
-        utils.save_image(images[:64], file, "PNG")
+    with suppress(OSError):  # as above
+        print(f"{len(images):,} images on {device}, files in {folder}", flush=True)
     try:
         train(images, Run(folder, device, checkpoint))
     except KeyboardInterrupt:
