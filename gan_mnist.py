@@ -22,13 +22,13 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # in an epoch, each image is used once
 BATCH_SIZE = 100
 LEARNING_RATE = 8e-4
-NOISE_SIZE = 100  # random numbers for each image that the generator draws
-HIDDEN_PIXELS = 0.2  # (+) a share; why, says step (4)
+NOISE_SIZE = 100  # random numbers for each drawn image
+HIDDEN_PIXELS = 0.2  # (+) share of hidden pixels, see train()
 
 
 def load_mnist(data_dir):
-    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Which digit is not used."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # errors in a line
+    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Its labels are not used."""
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # or one line
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     return mnist.data.unsqueeze(1) / 255  # from bytes (60000, 28, 28)
 
@@ -50,8 +50,8 @@ def make_generator():
     return nn.Sequential(
         # (+) Sizes and SiLU, a smooth ReLU: found by trial.
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
-        nn.Linear(256, 512), nn.SiLU(),
-        nn.Linear(512, 1024), nn.SiLU(),
+        nn.Linear(256, 256), nn.SiLU(),
+        nn.Linear(256, 1024), nn.SiLU(),
         # (+) Hardtanh cuts off below 0 and above 1: black is exactly 0, as in MNIST.
         nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
         nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
@@ -59,12 +59,12 @@ def make_generator():
 
 
 def train(images, run):
-    """The article. `run` (below) has the options; it saves and resumes everything."""
+    """The article. `run` (below) has the options, counts epochs, saves and resumes."""
     loader = DataLoader(images, run.batch_size, shuffle=True)  # takes tensors, too
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
     criterion = nn.BCELoss()  # binary cross-entropy: -log(p) for 1, -log(1 - p) for 0
-    # (+) Adam's momentum, the first beta, is 0: at 0.9 all fakes came out alike here.
+    # (+) The first beta, Adam's momentum, is 0: at the usual 0.9 all fakes were alike.
     adam = dict(lr=run.lr, betas=(0.0, 0.999), fused=True)  # fused: only faster
     d_optimizer = optim.Adam(discriminator.parameters(), **adam)
     g_optimizer = optim.Adam(generator.parameters(), **adam)
@@ -81,15 +81,15 @@ def train(images, run):
             fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=run.device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) Dropout hides some pixels (and brightens the rest). D is less sure then,
-            # and all ten digits are drawn about equally often.
+            # (+) Dropout hides some pixels and brightens the rest, so D is less sure. In
+            # trials, all ten digits were then drawn about equally often.
             real_seen = nn.functional.dropout(real_images, HIDDEN_PIXELS)
             fake_seen = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
             on_real = discriminator(real_seen)
             on_fake = discriminator(fake_seen)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # D's gradients
+            d_loss.backward(inputs=list(discriminator.parameters()))  # only D's gradients
             d_optimizer.step()
 
             # (5a) New fake images.
@@ -99,21 +99,21 @@ def train(images, run):
             # (6) Train G on labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # G's gradients
+            g_loss.backward(inputs=list(generator.parameters()))  # only G's gradients
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) a copy averages G
-        run.after_epoch()
+            run.after_batch(d_loss, g_loss, on_real, on_fake)
+        run.after_epoch()  # (+) pictures are drawn by a running mean of G's weights
 
 
 # The rest: averaged weights, progress, files, options.
 
 DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
 RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
-BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError  # torchvision's
+BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError
 
 
 class Run:
-    """One training: its settings and state, which make up `checkpoint`, and its files."""
+    """One training: its checkpoint (settings and state) and its files."""
 
     def __init__(self, folder, device, checkpoint):
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
@@ -130,9 +130,9 @@ class Run:
         for name, state in self.checkpoint["states"].items():
             self.parts[name].load_state_dict(state)
         for optimizer in d_optimizer, g_optimizer:
-            optimizer.param_groups[0]["lr"] = self.lr  # the saved one may be another
+            optimizer.param_groups[0]["lr"] = self.lr  # not the saved one
         for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
-            # A seed for each: the same random numbers with or without --resume.
+            # A seed for each, so that --resume changes nothing.
             torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
             self.values, self.started = [], time.monotonic()
             yield epoch
@@ -141,9 +141,9 @@ class Run:
     def after_batch(self, *values):
         """Keep the batch's values; let the average follow the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # (+) G's weights jump to and fro. Their running mean, mostly of the last tenth
-        # of all batches (Shamir and Zhang, 2013), draws better.
-        share = 10 / (self.checkpoint["batches"] + 10)  # 1 at first
+        # (+) G's weights jump to and fro. Their running mean draws better. The last tenth
+        # of all batches has two thirds of it (Shamir and Zhang, 2013).
+        share = 10 / (self.checkpoint["batches"] + 10)  # at first 1: a copy
         self.checkpoint["batches"] += 1
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(w, share)  # mean += share * (w - mean)
@@ -154,7 +154,7 @@ class Run:
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
         d_loss, g_loss, on_real, on_fake = means
-        if d_loss > 20 or g_loss > 50:  # D is so sure that no gradient is left
+        if d_loss > 20 or g_loss > 50:  # D says 0 or 1: no gradient
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
@@ -162,14 +162,14 @@ class Run:
         left = (time.monotonic() - self.started) * (epochs - epoch)
         line = f"epoch {epoch:2}/{epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
         line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
-        with suppress(OSError):  # if nobody reads, as with `| head`
+        with suppress(OSError):  # nobody reads, as with `| head`
             print(line, flush=True)
 
     def save_files(self, epoch):
-        """Save pictures and weights; the checkpoint last, when the rest is there."""
+        """Save pictures and weights, and at last the checkpoint."""
         with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
             utils.save_image(self.average(self.noise), file, "PNG")
-        figure = Figure(figsize=(8, 6), layout="constrained")  # opens no window
+        figure = Figure(figsize=(8, 6), layout="constrained")  # without a window
         losses, predictions = figure.subplots(2)
         epochs, means = range(1, epoch + 1), torch.tensor(self.history)
         losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
@@ -196,7 +196,7 @@ class Run:
 
 @contextmanager
 def whole_file(path):
-    """A file to write to. It is in memory first, so on disk it is always whole."""
+    """A file to write to. It gets its name when complete, so it is always whole."""
     content, part = io.BytesIO(), path.with_name(path.name + ".part")
     yield content
     with exit_on(f"Cannot write {path}", OSError):
@@ -231,12 +231,11 @@ def usable_device(name):
 
 
 def parse_options(argv):
-    """The options that were given, and only those, as a dict."""
+    """The options that were given, as a dict."""
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     parser.epilog = f"By default: {DEFAULTS}."
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--seed", type=int)
+    for name in "--epochs", "--batch-size", "--seed":
+        parser.add_argument(name, type=int)
     parser.add_argument("--lr", type=float, help="learning rate")
     parser.add_argument("--device", help="cpu, cuda, mps ...")
     parser.add_argument("--data-dir", type=os.path.abspath, help="where MNIST is")
@@ -258,7 +257,7 @@ def main(argv=None):
     if resume:
         with exit_on(f"Cannot go on with {resume}", Exception):
             saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
-            checkpoint = {name: saved[name] for name in checkpoint}  # or KeyError
+            checkpoint = {name: saved[name] for name in checkpoint}  # else KeyError
     settings = checkpoint["settings"] | given
     checkpoint["settings"] = settings
     done = len(checkpoint["history"])
@@ -273,7 +272,7 @@ def main(argv=None):
     folder = resume or folder or here / f"outputs/run_{number}"
     with exit_on("Cannot make a folder: give another --output-dir", OSError):
         folder.mkdir(parents=True, exist_ok=bool(resume))
-    with suppress(OSError):  # as above
+    with suppress(OSError):  # nobody reads
         print(f"{len(images):,} images on {device}, files in {folder}", flush=True)
     try:
         train(images, Run(folder, device, checkpoint))
