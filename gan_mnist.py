@@ -28,7 +28,7 @@ HIDDEN_PIXELS = 0.2  # (+) share of hidden pixels, see train()
 
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Its labels are not used."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # or one line
+    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # on errors: one line
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     return mnist.data.unsqueeze(1) / 255  # from bytes (60000, 28, 28)
 
