@@ -19,7 +19,7 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-NUM_EPOCHS = 40  # in an epoch, each image is used once
+NUM_EPOCHS = 40  # each uses every image once
 BATCH_SIZE = 100
 LEARNING_RATE = 8e-4
 NOISE_SIZE = 100  # random numbers for each drawn image
@@ -37,7 +37,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        # (+) Sizes by trial; LeakyReLU is a ReLU with a slope of 0.2 below 0.
+        # (+) Sizes by trial. LeakyReLU: a slope of 0.2 below 0.
         nn.Linear(28 * 28, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -48,7 +48,7 @@ def make_discriminator():
 def make_generator():
     """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
     return nn.Sequential(
-        # (+) Sizes and SiLU, a smooth ReLU: found by trial.
+        # (+) Sizes and SiLU, a smooth ReLU, by trial.
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
         nn.Linear(256, 256), nn.SiLU(),
         nn.Linear(256, 1024), nn.SiLU(),
@@ -102,10 +102,10 @@ def train(images, run):
             g_loss.backward(inputs=list(generator.parameters()))  # only G's gradients
             g_optimizer.step()
             run.after_batch(d_loss, g_loss, on_real, on_fake)
-        run.after_epoch()  # (+) pictures are drawn by a running mean of G's weights
+        run.after_epoch()  # (+) draws with a running mean of G's weights
 
 
-# The rest: averaged weights, progress, files, options.
+# The rest: averaged weights, files, options.
 
 DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
 RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
@@ -119,11 +119,11 @@ class Run:
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
         self.settings, self.history = checkpoint["settings"], checkpoint["history"]
         self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
-        torch.manual_seed(self.settings["seed"])  # for the first weights, too
+        torch.manual_seed(self.settings["seed"])  # for the weights, too
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # for every picture
 
     def epochs(self, discriminator, generator, d_optimizer, g_optimizer):
-        """The epochs left. With --resume, the parts first get their saved states."""
+        """The epochs left. With --resume, loads the saved states first."""
         self.generator, self.average = generator, make_generator().to(self.device)
         self.parts = {"D": discriminator, "G": generator, "average": self.average}
         self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
@@ -143,7 +143,7 @@ class Run:
         self.values.append(torch.stack([value.mean() for value in values]))
         # (+) G's weights jump to and fro. Their running mean draws better. The last tenth
         # of all batches has two thirds of it (Shamir and Zhang, 2013).
-        share = 10 / (self.checkpoint["batches"] + 10)  # at first 1: a copy
+        share = 10 / (self.checkpoint["batches"] + 10)  # 1 at first
         self.checkpoint["batches"] += 1
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(w, share)  # mean += share * (w - mean)
@@ -166,15 +166,15 @@ class Run:
             print(line, flush=True)
 
     def save_files(self, epoch):
-        """Save pictures and weights, and at last the checkpoint."""
+        """Save pictures, weights, last the checkpoint."""
         with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
             utils.save_image(self.average(self.noise), file, "PNG")
-        figure = Figure(figsize=(8, 6), layout="constrained")  # without a window
+        figure = Figure(figsize=(8, 6), layout="constrained")
         losses, predictions = figure.subplots(2)
         epochs, means = range(1, epoch + 1), torch.tensor(self.history)
         losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
         predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
-        # Thin lines: where all would be if D always said 0.5.
+        # Thin lines: if D always said 0.5.
         for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
             axes.axhline(level, color="grey", linewidth=0.5)
             axes.legend()
@@ -196,21 +196,21 @@ class Run:
 
 @contextmanager
 def whole_file(path):
-    """A file to write to. It gets its name when complete, so it is always whole."""
+    """A file to write to. It gets its name when it is complete."""
     content, part = io.BytesIO(), path.with_name(path.name + ".part")
     yield content
     with exit_on(f"Cannot write {path}", OSError):
         part.write_bytes(content.getbuffer())
         try:
             part.replace(path)
-        except PermissionError:  # on Windows, while another program reads it
+        except PermissionError:  # Windows, while it is open elsewhere
             time.sleep(2)
             part.replace(path)
 
 
 @contextmanager
 def exit_on(message, *errors):
-    """If one of these errors comes up, end with one line that says so."""
+    """On one of these errors, end with a line."""
     try:
         yield
     except errors as error:
@@ -222,7 +222,7 @@ def usable_device(name):
     gpu = torch.accelerator.current_accelerator(check_available=True)
     try:
         device = torch.device(name or gpu or "cpu")
-        torch.ones(1, device=device).item()  # fails if it does not work
+        torch.ones(1, device=device).item()  # does it work?
     except (RuntimeError, AssertionError) as error:
         if name:
             sys.exit(f"Cannot use --device {name}: {error}".partition("\n")[0])
@@ -250,7 +250,7 @@ def parse_options(argv):
 
 
 def main(argv=None):
-    """Train as the options say. `argv`: the words after the script's name."""
+    """Train. `argv`: the words after the script's name."""
     given, here = parse_options(argv), Path(__file__).resolve().parent
     resume, folder = given.pop("resume", None), given.pop("output_dir", None)
     checkpoint = {"settings": DEFAULTS, "history": [], "batches": 0, "states": {}}
