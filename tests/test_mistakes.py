@@ -105,7 +105,7 @@ def test_stopped_in_epoch_2_and_resumed_ends_as_if_never_stopped(begun, finished
         (IN_AN_EPOCH.format(sign=2), 1, f'Stopped. [^\n]* go on with --resume "{begun}"\n'),
         (IN_A_FILE.format(room=10_000, then="SIG_DFL"), -signal.SIGXFSZ, ""),
         (IN_A_FILE.format(room=7_000_000, then="SIG_DFL"), -signal.SIGXFSZ, ""),
-        (IN_A_FILE.format(room=7_000_000, then="SIG_IGN"), 1, "Cannot write .*too large\n"),
+        (IN_A_FILE.format(room=3_000_000, then="SIG_IGN"), 1, "Cannot write .*too large\n"),
     ):
         stopped = command(*again, before=before)
         assert stopped.returncode == code and re.fullmatch(errors, stopped.stderr), stopped
