@@ -148,7 +148,7 @@ class Run:
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(w, share)  # mean += share * (w - mean)
         if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal, not Jupyter
-            print("batch", len(self.values), end="\r", flush=True)
+            say(f"batch {len(self.values)}", end="\r")
 
     def after_epoch(self):
         """Save the epoch's files and print its means."""
@@ -162,8 +162,7 @@ class Run:
         left = (time.monotonic() - self.started) * (epochs - epoch)
         line = f"epoch {epoch:2}/{epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
         line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
-        with suppress(OSError):  # nobody reads, as with `| head`
-            print(line, flush=True)
+        say(line)
 
     def save_files(self, epoch):
         """Save pictures, weights, last the checkpoint."""
@@ -183,8 +182,7 @@ class Run:
             figure.savefig(file)
         first, *others = sorted(self.folder.glob("epoch_*.png"))
         gif = {"save_all": True, "duration": 200, "loop": 0}
-        grid = Image.open(first)
-        with whole_file(self.folder / "training.gif") as file:
+        with whole_file(self.folder / "training.gif") as file, Image.open(first) as grid:
             grid.save(file, "GIF", append_images=map(Image.open, others), **gif)
         weights = {key: w.cpu() for key, w in self.average.state_dict().items()}
         with whole_file(self.folder / "generator.pt") as file:
@@ -217,10 +215,16 @@ def exit_on(message, *errors):
         sys.exit(f"{message}. {type(error).__name__}: {error}".partition("\n")[0])
 
 
+def say(text, end="\n"):
+    """Print, if anybody reads it: `| head` soon does not."""
+    with suppress(OSError):
+        print(text, end=end, flush=True)
+
+
 def usable_device(name):
     """The device of this name. No name: a GPU if one works, else the CPU."""
-    gpu = torch.accelerator.current_accelerator(check_available=True)
     try:
+        gpu = torch.accelerator.current_accelerator(check_available=True)
         device = torch.device(name or gpu or "cpu")
         torch.ones(1, device=device).item()  # does it work?
     except (RuntimeError, AssertionError) as error:
@@ -272,8 +276,7 @@ def main(argv=None):
     folder = resume or folder or here / f"outputs/run_{number}"
     with exit_on("Cannot make a folder: give another --output-dir", OSError):
         folder.mkdir(parents=True, exist_ok=bool(resume))
-    with suppress(OSError):  # nobody reads
-        print(f"{len(images):,} images on {device}, files in {folder}", flush=True)
+    say(f"{len(images):,} images on {device}, files in {folder}")
     try:
         train(images, Run(folder, device, checkpoint))
     except KeyboardInterrupt:

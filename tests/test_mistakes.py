@@ -16,7 +16,9 @@ from torchvision.datasets import MNIST
 import gan_mnist
 
 
-@pytest.mark.parametrize("argument", ["--epochs=0", "--lr=nan", "--what", "--resume=outputs"])
+@pytest.mark.parametrize(
+    "argument", ["--epochs=0", "--lr=nan", f"--seed={2**70}", "--what", "--resume=outputs"]
+)
 def test_options_that_cannot_be(argument, capsys):
     with pytest.raises(SystemExit) as stop:
         run_main(argument, "--output-dir", "new")
@@ -38,6 +40,7 @@ def test_what_cannot_be_used(options, first_epoch, tmp_path, monkeypatch):
     Path("bad/checkpoint.pt").write_bytes(b"cio\nopen\n(S'made.txt'\nS'w'\ntR.")  # makes a file
     before = contents(tmp_path)
     lines = {
+        "--output-dir new --device gpu": "Cannot use --device gpu: ",
         "--output-dir new --device cuda:99": "Cannot use --device cuda:99: ",
         "--output-dir new --device meta": "Cannot use --device meta: ",
         "--output-dir new --data-dir no": "Cannot load MNIST from .*no.*train-images.*gz",
@@ -75,6 +78,7 @@ def test_training_that_is_lost_leaves_the_last_good_checkpoint(lr, batch_size, b
     ("old", "new", "error", "words"),
     [
         ("nn.Sigmoid(),", "", RuntimeError, "all elements of input should be between 0 and 1"),
+        ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", RuntimeError, "shape '.7, 1.'"),
         ("= datasets.MNIST(", "= datasets.MNITS(", AttributeError, "module 'torchvision"),
         ("# (2)", "open('no.txt')  #", FileNotFoundError, "no.txt"),
         ("NOISE_SIZE = 100", "NOISE_SIZE = 50", RuntimeError, "Error.s. in loading state_dict"),

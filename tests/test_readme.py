@@ -25,6 +25,12 @@ def test_every_command_is_one_that_its_script_knows(name, monkeypatch, capsys):
         assert f"{option} " in printed, option
 
 
+def test_requirements_are_three_packages_with_lower_bounds():
+    lines = (ROOT / "requirements.txt").read_text().split()
+    packages = [re.fullmatch(r"(\w+)>=[\d.]+", line)[1] for line in lines]
+    assert packages == ["torch", "torchvision", "matplotlib"]
+
+
 @pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["English", "Chinese"])
 def test_what_is_named_exists_and_what_exists_is_named(readme, finished, tmp_path, monkeypatch):
     *_, tests = re.findall(r"^```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
