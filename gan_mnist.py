@@ -21,14 +21,14 @@ from torchvision import datasets, utils
 
 NUM_EPOCHS = 40  # each uses every image once
 BATCH_SIZE = 100
-LEARNING_RATE = 8e-4
+LEARNING_RATE = 8e-4  # by trial
 NOISE_SIZE = 100  # random numbers for each drawn image
 HIDDEN_PIXELS = 0.2  # (+) share of hidden pixels, see train()
 
 
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Its labels are not used."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *BAD_DATA):  # on errors: one line
+    with exit_on(f"Cannot load MNIST from {data_dir}", *DATA_ERRORS):  # errors: one line
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     return mnist.data.unsqueeze(1) / 255  # from bytes (60000, 28, 28)
 
@@ -63,7 +63,7 @@ def train(images, run):
     loader = DataLoader(images, run.batch_size, shuffle=True)  # takes tensors, too
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
-    criterion = nn.BCELoss()  # binary cross-entropy: -log(p) for 1, -log(1 - p) for 0
+    criterion = nn.BCELoss()  # cross-entropy: -log(p) for label 1, -log(1 - p) for 0
     # (+) The first beta, Adam's momentum, is 0: at the usual 0.9 all fakes were alike.
     adam = dict(lr=run.lr, betas=(0.0, 0.999), fused=True)  # fused: only faster
     d_optimizer = optim.Adam(discriminator.parameters(), **adam)
@@ -94,32 +94,32 @@ def train(images, run):
 
             # (5a) New fake images.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
-            # (5b) The updated D's predictions. Nothing hidden: G learns from all pixels.
+            # (5b) The updated D's predictions. Hiding pixels here drew worse digits.
             predictions = discriminator(fake_images)
             # (6) Train G on labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))  # only G's gradients
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)
-        run.after_epoch()  # (+) draws with a running mean of G's weights
+            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) averages G's weights
+        run.after_epoch()  # draws with this average, saves
 
 
 # The rest: averaged weights, files, options.
 
 DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
 RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
-BAD_DATA = OSError, EOFError, RuntimeError, ValueError, AssertionError
+DATA_ERRORS = OSError, EOFError, RuntimeError, ValueError, AssertionError
 
 
 class Run:
-    """One training: its checkpoint (settings and state) and its files."""
+    """One training: its settings, state and files."""
 
     def __init__(self, folder, device, checkpoint):
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
         self.settings, self.history = checkpoint["settings"], checkpoint["history"]
         self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
-        torch.manual_seed(self.settings["seed"])  # for the weights, too
+        torch.manual_seed(self.settings["seed"])  # for the first weights, too
         self.noise = torch.randn(64, NOISE_SIZE).to(device)  # for every picture
 
     def epochs(self, discriminator, generator, d_optimizer, g_optimizer):
@@ -130,7 +130,7 @@ class Run:
         for name, state in self.checkpoint["states"].items():
             self.parts[name].load_state_dict(state)
         for optimizer in d_optimizer, g_optimizer:
-            optimizer.param_groups[0]["lr"] = self.lr  # not the saved one
+            optimizer.param_groups[0]["lr"] = self.lr  # perhaps a new one
         for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
             # A seed for each, so that --resume changes nothing.
             torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
@@ -139,30 +139,29 @@ class Run:
 
     @torch.no_grad()
     def after_batch(self, *values):
-        """Keep the batch's values; let the average follow the generator."""
+        """Keep the values; let the average follow the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # (+) G's weights jump to and fro. Their running mean draws better. The last tenth
-        # of all batches has two thirds of it (Shamir and Zhang, 2013).
-        share = 10 / (self.checkpoint["batches"] + 10)  # 1 at first
+        # (+) G's weights jump to and fro; a running mean draws better. Newer weights
+        # count more: two thirds for the last 15th of all batches.
+        share = 15 / (self.checkpoint["batches"] + 15)  # 1 at first
         self.checkpoint["batches"] += 1
         for mean, w in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(w, share)  # mean += share * (w - mean)
-        if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal, not Jupyter
+        if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal
             say(f"batch {len(self.values)}", end="\r")
 
     def after_epoch(self):
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
-        d_loss, g_loss, on_real, on_fake = means
-        if d_loss > 20 or g_loss > 50:  # D says 0 or 1: no gradient
+        if means[0] > 20 or means[1] > 50:  # usual: about 1
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
         self.save_files(epoch)
         left = (time.monotonic() - self.started) * (epochs - epoch)
-        line = f"epoch {epoch:2}/{epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
-        line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
-        say(line)
+        line = "epoch {:2}/{}  D loss {:.2f}  G loss {:.2f}"
+        line += "  D(x) {:.2f}  D(G(z)) {:.2f}  {:4.0f} s left"
+        say(line.format(epoch, epochs, *means, left))
 
     def save_files(self, epoch):
         """Save pictures, weights, last the checkpoint."""
@@ -173,9 +172,8 @@ class Run:
         epochs, means = range(1, epoch + 1), torch.tensor(self.history)
         losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
         predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
-        # Thin lines: if D always said 0.5.
         for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
-            axes.axhline(level, color="grey", linewidth=0.5)
+            axes.axhline(level, color="grey", linewidth=0.5)  # D always says 0.5
             axes.legend()
         predictions.set_xlabel("epoch")
         with whole_file(self.folder / "losses.png") as file:
@@ -194,7 +192,7 @@ class Run:
 
 @contextmanager
 def whole_file(path):
-    """A file to write to. It gets its name when it is complete."""
+    """A file that gets its name when it is complete."""
     content, part = io.BytesIO(), path.with_name(path.name + ".part")
     yield content
     with exit_on(f"Cannot write {path}", OSError):
@@ -203,7 +201,7 @@ def whole_file(path):
             part.replace(path)
         except PermissionError:  # Windows, while it is open elsewhere
             time.sleep(2)
-            part.replace(path)
+            part.replace(path)  # a second try
 
 
 @contextmanager
@@ -216,7 +214,7 @@ def exit_on(message, *errors):
 
 
 def say(text, end="\n"):
-    """Print, if anybody reads it: `| head` soon does not."""
+    """Print, as long as somebody reads it."""
     with suppress(OSError):
         print(text, end=end, flush=True)
 
@@ -227,20 +225,19 @@ def usable_device(name):
         gpu = torch.accelerator.current_accelerator(check_available=True)
         device = torch.device(name or gpu or "cpu")
         torch.ones(1, device=device).item()  # does it work?
+        return device
     except (RuntimeError, AssertionError) as error:
         if name:
             sys.exit(f"Cannot use --device {name}: {error}".partition("\n")[0])
-        device = torch.device("cpu")
-    return device
+        return torch.device("cpu")
 
 
 def parse_options(argv):
     """The options that were given, as a dict."""
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
-    parser.epilog = f"By default: {DEFAULTS}."
-    for name in "--epochs", "--batch-size", "--seed":
-        parser.add_argument(name, type=int)
-    parser.add_argument("--lr", type=float, help="learning rate")
+    for name, default in DEFAULTS.items():
+        option, kind = "--" + name.replace("_", "-"), type(default)
+        parser.add_argument(option, type=kind, help=f"default: {default}")
     parser.add_argument("--device", help="cpu, cuda, mps ...")
     parser.add_argument("--data-dir", type=os.path.abspath, help="where MNIST is")
     folder = parser.add_mutually_exclusive_group()
@@ -261,9 +258,8 @@ def main(argv=None):
     if resume:
         with exit_on(f"Cannot go on with {resume}", Exception):
             saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
-            checkpoint = {name: saved[name] for name in checkpoint}  # else KeyError
-    settings = checkpoint["settings"] | given
-    checkpoint["settings"] = settings
+            checkpoint = {name: saved[name] for name in checkpoint}  # or KeyError
+    checkpoint["settings"] = settings = checkpoint["settings"] | given
     done = len(checkpoint["history"])
     if settings["epochs"] <= done:
         sys.exit(f"{done} epochs are done: --epochs N continues up to N.")
