@@ -23,12 +23,12 @@ NUM_EPOCHS = 40  # each uses every image once
 BATCH_SIZE = 100
 LEARNING_RATE = 8e-4  # by trial
 NOISE_SIZE = 100  # random numbers for each drawn image
-HIDDEN_PIXELS = 0.2  # (+) share of hidden pixels, see train()
+HIDDEN_PIXELS = 0.2  # (+) share that dropout hides from D, see (4)
 
 
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Its labels are not used."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *DATA_ERRORS):  # errors: one line
+    with exit_on(f"Cannot load MNIST from {data_dir}", *DATA_ERRORS):  # message, then end
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     return mnist.data.unsqueeze(1) / 255  # from bytes (60000, 28, 28)
 
@@ -37,7 +37,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        # (+) Sizes by trial. LeakyReLU: a slope of 0.2 below 0.
+        # (+) Sizes and activations by trial. LeakyReLU: a slope of 0.2 below 0.
         nn.Linear(28 * 28, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -48,7 +48,7 @@ def make_discriminator():
 def make_generator():
     """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
     return nn.Sequential(
-        # (+) Sizes and SiLU, a smooth ReLU, by trial.
+        # (+) Sizes and activations by trial. SiLU: a smooth ReLU.
         nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
         nn.Linear(256, 256), nn.SiLU(),
         nn.Linear(256, 1024), nn.SiLU(),
@@ -59,12 +59,12 @@ def make_generator():
 
 
 def train(images, run):
-    """The article. `run` (below) has the options, counts epochs, saves and resumes."""
-    loader = DataLoader(images, run.batch_size, shuffle=True)  # takes tensors, too
+    """The article. `run` (below) counts epochs, saves all and, to resume, loads it."""
+    loader = DataLoader(images, run.batch_size, shuffle=True)  # random batches
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
     criterion = nn.BCELoss()  # cross-entropy: -log(p) for label 1, -log(1 - p) for 0
-    # (+) The first beta, Adam's momentum, is 0: at the usual 0.9 all fakes were alike.
+    # (+) The first beta, Adam's momentum, is 0: in trials with 0.9, fakes were all alike.
     adam = dict(lr=run.lr, betas=(0.0, 0.999), fused=True)  # fused: only faster
     d_optimizer = optim.Adam(discriminator.parameters(), **adam)
     g_optimizer = optim.Adam(generator.parameters(), **adam)
@@ -81,28 +81,28 @@ def train(images, run):
             fake_images = generator(noise)
             fake_labels = torch.zeros(size, 1, device=run.device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) Dropout hides some pixels and brightens the rest, so D is less sure. In
-            # trials, all ten digits were then drawn about equally often.
-            real_seen = nn.functional.dropout(real_images, HIDDEN_PIXELS)
-            fake_seen = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
-            on_real = discriminator(real_seen)
-            on_fake = discriminator(fake_seen)
+            # (+) Dropout makes some pixels black (and the rest brighter), so D is less
+            # sure. In trials without it, G drew some digits too often.
+            real_masked = nn.functional.dropout(real_images, HIDDEN_PIXELS)
+            fake_masked = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
+            on_real = discriminator(real_masked)
+            on_fake = discriminator(fake_masked)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # only D's gradients
+            d_loss.backward(inputs=list(discriminator.parameters()))  # only D's: faster
             d_optimizer.step()
 
             # (5a) New fake images.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
-            # (5b) The updated D's predictions. Hiding pixels here drew worse digits.
+            # (5b) The updated D's predictions. No dropout: with it, digits were worse.
             predictions = discriminator(fake_images)
             # (6) Train G on labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # only G's gradients
+            g_loss.backward(inputs=list(generator.parameters()))  # through D, only G's
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) averages G's weights
-        run.after_epoch()  # draws with this average, saves
+            run.after_batch(generator, d_loss, g_loss, on_real, on_fake)  # (+) averages G
+        run.after_epoch()  # saves pictures, drawn with G's averaged weights
 
 
 # The rest: averaged weights, files, options.
@@ -119,18 +119,18 @@ class Run:
         self.folder, self.device, self.checkpoint = folder, device, checkpoint
         self.settings, self.history = checkpoint["settings"], checkpoint["history"]
         self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
-        torch.manual_seed(self.settings["seed"])  # for the first weights, too
-        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # for every picture
+        torch.manual_seed(self.settings["seed"])  # for the weights, too
+        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # for all pictures
 
     def epochs(self, discriminator, generator, d_optimizer, g_optimizer):
-        """The epochs left. With --resume, loads the saved states first."""
-        self.generator, self.average = generator, make_generator().to(self.device)
+        """Load what is saved; then, the epochs left."""
+        self.average = make_generator().to(self.device)
         self.parts = {"D": discriminator, "G": generator, "average": self.average}
         self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
         for name, state in self.checkpoint["states"].items():
             self.parts[name].load_state_dict(state)
         for optimizer in d_optimizer, g_optimizer:
-            optimizer.param_groups[0]["lr"] = self.lr  # perhaps a new one
+            optimizer.param_groups[0]["lr"] = self.lr  # the loaded one is old
         for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
             # A seed for each, so that --resume changes nothing.
             torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
@@ -138,16 +138,16 @@ class Run:
             yield epoch
 
     @torch.no_grad()
-    def after_batch(self, *values):
-        """Keep the values; let the average follow the generator."""
+    def after_batch(self, generator, *values):
+        """Keep the values' means; average the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # (+) G's weights jump to and fro; a running mean draws better. Newer weights
-        # count more: two thirds for the last 15th of all batches.
+        # G's weights jump to and fro; a running mean draws better. 15, by trial: two
+        # thirds of the mean come from the last 15th of all batches.
         share = 15 / (self.checkpoint["batches"] + 15)  # 1 at first
         self.checkpoint["batches"] += 1
-        for mean, w in zip(self.average.parameters(), self.generator.parameters()):
+        for mean, w in zip(self.average.parameters(), generator.parameters()):
             mean.lerp_(w, share)  # mean += share * (w - mean)
-        if sys.stdout is sys.__stdout__ and os.isatty(1):  # a terminal
+        if sys.stdout is sys.__stdout__ and os.isatty(1):  # not Jupyter
             say(f"batch {len(self.values)}", end="\r")
 
     def after_epoch(self):
@@ -164,7 +164,7 @@ class Run:
         say(line.format(epoch, epochs, *means, left))
 
     def save_files(self, epoch):
-        """Save pictures, weights, last the checkpoint."""
+        """Save pictures, weights, then the checkpoint."""
         with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
             utils.save_image(self.average(self.noise), file, "PNG")
         figure = Figure(figsize=(8, 6), layout="constrained")
@@ -173,7 +173,7 @@ class Run:
         losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
         predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
         for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
-            axes.axhline(level, color="grey", linewidth=0.5)  # D always says 0.5
+            axes.axhline(level, color="grey", linewidth=0.5)  # if D says 0.5
             axes.legend()
         predictions.set_xlabel("epoch")
         with whole_file(self.folder / "losses.png") as file:
@@ -199,7 +199,7 @@ def whole_file(path):
         part.write_bytes(content.getbuffer())
         try:
             part.replace(path)
-        except PermissionError:  # Windows, while it is open elsewhere
+        except PermissionError:  # Windows: open elsewhere
             time.sleep(2)
             part.replace(path)  # a second try
 
@@ -214,13 +214,13 @@ def exit_on(message, *errors):
 
 
 def say(text, end="\n"):
-    """Print, as long as somebody reads it."""
+    """Print. A closed pipe or terminal is no error."""
     with suppress(OSError):
         print(text, end=end, flush=True)
 
 
 def usable_device(name):
-    """The device of this name. No name: a GPU if one works, else the CPU."""
+    """This device. No name: a GPU if one works, else the CPU."""
     try:
         gpu = torch.accelerator.current_accelerator(check_available=True)
         device = torch.device(name or gpu or "cpu")
@@ -258,7 +258,7 @@ def main(argv=None):
     if resume:
         with exit_on(f"Cannot go on with {resume}", Exception):
             saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
-            checkpoint = {name: saved[name] for name in checkpoint}  # or KeyError
+            checkpoint = {name: saved[name] for name in checkpoint}  # missing: KeyError
     checkpoint["settings"] = settings = checkpoint["settings"] | given
     done = len(checkpoint["history"])
     if settings["epochs"] <= done:
