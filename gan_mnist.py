@@ -59,7 +59,7 @@ def make_generator():
 
 
 def train(images, run):
-    """The article. `run` (below) counts epochs, saves all and, to resume, loads it."""
+    """The article's loops. `run` (below) counts epochs, saves and, to resume, loads."""
     loader = DataLoader(images, run.batch_size, shuffle=True)  # random batches
     discriminator = make_discriminator().to(run.device)
     generator = make_generator().to(run.device)
@@ -89,20 +89,20 @@ def train(images, run):
             on_fake = discriminator(fake_masked)
             d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # only D's: faster
+            d_loss.backward(inputs=list(discriminator.parameters()))  # D only: faster
             d_optimizer.step()
 
-            # (5a) New fake images.
+            # (5a) New fake images, as in the article.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
             # (5b) The updated D's predictions. No dropout: with it, digits were worse.
             predictions = discriminator(fake_images)
             # (6) Train G on labels of 1: at a loss of 0, all fakes pass for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # through D, only G's
+            g_loss.backward(inputs=list(generator.parameters()))  # through D, for G only
             g_optimizer.step()
             run.after_batch(generator, d_loss, g_loss, on_real, on_fake)  # (+) averages G
-        run.after_epoch()  # saves pictures, drawn with G's averaged weights
+        run.after_epoch()  # draws with the mean of G's weights, not with G
 
 
 # The rest: averaged weights, files, options.
@@ -141,8 +141,8 @@ class Run:
     def after_batch(self, generator, *values):
         """Keep the values' means; average the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
-        # G's weights jump to and fro; a running mean draws better. 15, by trial: two
-        # thirds of the mean come from the last 15th of all batches.
+        # G's weights jump to and fro; a running mean draws better. Its steps shrink, so
+        # that it covers about the last 15th of all batches (by trial).
         share = 15 / (self.checkpoint["batches"] + 15)  # 1 at first
         self.checkpoint["batches"] += 1
         for mean, w in zip(self.average.parameters(), generator.parameters()):
@@ -153,7 +153,7 @@ class Run:
     def after_epoch(self):
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
-        if means[0] > 20 or means[1] > 50:  # usual: about 1
+        if means[0] > 20 or means[1] > 50:  # usually about 1
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
@@ -214,7 +214,7 @@ def exit_on(message, *errors):
 
 
 def say(text, end="\n"):
-    """Print. A closed pipe or terminal is no error."""
+    """Print, though nobody may read it."""
     with suppress(OSError):
         print(text, end=end, flush=True)
 
@@ -242,7 +242,7 @@ def parse_options(argv):
     parser.add_argument("--data-dir", type=os.path.abspath, help="where MNIST is")
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--output-dir", type=Path, help="a new folder")
-    folder.add_argument("--resume", type=Path, help="the folder of a run")
+    folder.add_argument("--resume", type=Path, help="a run's folder")
     given = vars(parser.parse_args(argv))
     for name, (low, high) in RANGES.items():
         if name in given and not low <= given[name] <= high:
@@ -251,7 +251,7 @@ def parse_options(argv):
 
 
 def main(argv=None):
-    """Train. `argv`: the words after the script's name."""
+    """Train. `argv`: the words of the command."""
     given, here = parse_options(argv), Path(__file__).resolve().parent
     resume, folder = given.pop("resume", None), given.pop("output_dir", None)
     checkpoint = {"settings": DEFAULTS, "history": [], "batches": 0, "states": {}}
