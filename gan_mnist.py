@@ -101,7 +101,7 @@ def train(images, run):
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))  # through D, for G only
             g_optimizer.step()
-            run.after_batch(generator, d_loss, g_loss, on_real, on_fake)  # (+) averages G
+            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) averages G's weights
         run.after_epoch()  # draws with the mean of G's weights, not with G
 
 
@@ -138,14 +138,14 @@ class Run:
             yield epoch
 
     @torch.no_grad()
-    def after_batch(self, generator, *values):
+    def after_batch(self, *values):
         """Keep the values' means; average the generator."""
         self.values.append(torch.stack([value.mean() for value in values]))
         # G's weights jump to and fro; a running mean draws better. Its steps shrink, so
         # that it covers about the last 15th of all batches (by trial).
         share = 15 / (self.checkpoint["batches"] + 15)  # 1 at first
         self.checkpoint["batches"] += 1
-        for mean, w in zip(self.average.parameters(), generator.parameters()):
+        for mean, w in zip(self.average.parameters(), self.parts["G"].parameters()):
             mean.lerp_(w, share)  # mean += share * (w - mean)
         if sys.stdout is sys.__stdout__ and os.isatty(1):  # not Jupyter
             say(f"batch {len(self.values)}", end="\r")
@@ -153,7 +153,8 @@ class Run:
     def after_epoch(self):
         """Save the epoch's files and print its means."""
         means = torch.stack(self.values).mean(0).tolist()
-        if means[0] > 20 or means[1] > 50:  # usually about 1
+        d_loss, g_loss, *_ = means
+        if d_loss > 20 or g_loss > 50:  # usually about 1
             sys.exit("Training has failed: start again with a lower --lr.")
         self.history.append(means)
         epoch, epochs = len(self.history), self.settings["epochs"]
@@ -259,7 +260,8 @@ def main(argv=None):
         with exit_on(f"Cannot go on with {resume}", Exception):
             saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
             checkpoint = {name: saved[name] for name in checkpoint}  # missing: KeyError
-    checkpoint["settings"] = settings = checkpoint["settings"] | given
+    settings = checkpoint["settings"] | given
+    checkpoint["settings"] = settings
     done = len(checkpoint["history"])
     if settings["epochs"] <= done:
         sys.exit(f"{done} epochs are done: --epochs N continues up to N.")
