@@ -1,16 +1,16 @@
 """Train a GAN to draw handwritten digits, as told in "An Easy Introduction to
 Generative Adversarial Networks in Deep Learning" (George Seif, 2019).
 
-Read to the end of train(): that is the article, with its steps (1) to (6). The rest
-is files and options. (+) marks what the article does not have."""
+Read to the end of update_average(): that is the article, with its steps (1) to (6).
+The rest is files and options. (+) marks what the article does not have."""
 
 import argparse
 import io
 import os
 import sys
 import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from matplotlib.figure import Figure
@@ -19,264 +19,293 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-NUM_EPOCHS = 40  # each uses every image once
-BATCH_SIZE = 100
-LEARNING_RATE = 8e-4  # by trial
+# Settings. A run that is resumed takes them from here, too.
+NUM_EPOCHS = 40  # an epoch uses every image once
+BATCH_SIZE = 100  # images
+LEARNING_RATE = 8e-4
+BETAS = (0.0, 0.999)  # (+) Adam's; 0: no momentum. In trials with 0.9, fakes were alike.
 NOISE_SIZE = 100  # random numbers for each drawn image
-HIDDEN_PIXELS = 0.2  # (+) share that dropout hides from D, see (4)
+HIDDEN_PIXELS = 0.2  # (+) share of the pixels that dropout hides in (4)
 
 
 def load_mnist(data_dir):
     """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Its labels are not used."""
-    with exit_on(f"Cannot load MNIST from {data_dir}", *DATA_ERRORS):  # message, then end
+    try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
-    return mnist.data.unsqueeze(1) / 255  # from bytes (60000, 28, 28)
+    except (OSError, ValueError, AssertionError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[-1]
+        sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
+    return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
 
 
 def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        # (+) Sizes and activations by trial. LeakyReLU: a slope of 0.2 below 0.
-        nn.Linear(28 * 28, 512), nn.LeakyReLU(0.2),
-        nn.Linear(512, 512), nn.LeakyReLU(0.2),
-        nn.Linear(512, 256), nn.LeakyReLU(0.2),
-        nn.Linear(256, 1), nn.Sigmoid(),
+        nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
+        nn.LeakyReLU(0.2),  # max(x, 0.2 x)
+        nn.Linear(512, 512),
+        nn.LeakyReLU(0.2),
+        nn.Linear(512, 256),
+        nn.LeakyReLU(0.2),
+        nn.Linear(256, 1),
+        nn.Sigmoid(),  # to a probability, 0 to 1
     )
 
 
 def make_generator():
     """(N, 100) random numbers -> (N, 1, 28, 28) images, 0 (black) to 1."""
     return nn.Sequential(
-        # (+) Sizes and activations by trial. SiLU: a smooth ReLU.
-        nn.Linear(NOISE_SIZE, 256), nn.SiLU(),
-        nn.Linear(256, 256), nn.SiLU(),
-        nn.Linear(256, 1024), nn.SiLU(),
-        # (+) Hardtanh cuts off below 0 and above 1: black is exactly 0, as in MNIST.
-        nn.Linear(1024, 28 * 28), nn.Hardtanh(0.0, 1.0),
+        nn.Linear(NOISE_SIZE, 256),  # (+) sizes and activations by trial
+        nn.SiLU(),  # x sigmoid(x): a smooth ReLU
+        nn.Linear(256, 256),
+        nn.SiLU(),
+        nn.Linear(256, 1024),
+        nn.SiLU(),
+        nn.Linear(1024, 28 * 28),
+        nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is exactly 0
         nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
     )
 
 
-def train(images, run):
-    """The article's loops. `run` (below) counts epochs, saves and, to resume, loads."""
-    loader = DataLoader(images, run.batch_size, shuffle=True)  # random batches
-    discriminator = make_discriminator().to(run.device)
-    generator = make_generator().to(run.device)
-    criterion = nn.BCELoss()  # cross-entropy: -log(p) for label 1, -log(1 - p) for 0
-    # (+) The first beta, Adam's momentum, is 0: in trials with 0.9, fakes were all alike.
-    adam = dict(lr=run.lr, betas=(0.0, 0.999), fused=True)  # fused: only faster
-    d_optimizer = optim.Adam(discriminator.parameters(), **adam)
-    g_optimizer = optim.Adam(generator.parameters(), **adam)
+def train(images, device, folder, run):
+    """Train both networks; save in `folder` after each epoch. `run` says how far this is:
+    a dict of "seed", "num_epochs" (in all), "next_epoch" (at first 1), "batches" (done),
+    "history" (losses), "states" (weights and optimizers, once they are saved)."""
+    torch.manual_seed(run["seed"])  # the same seed, the same random numbers
+    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for the pictures of all epochs
+    loader = DataLoader(images, BATCH_SIZE, shuffle=True)
+    discriminator = make_discriminator().to(device)
+    generator = make_generator().to(device)
+    average = make_generator().to(device)  # (+) a running mean of the generator's weights
+    criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
+    # fused: only faster.
+    d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
+    g_optimizer = optim.Adam(generator.parameters(), LEARNING_RATE, BETAS, fused=True)
+    parts = {"D": discriminator, "G": generator, "average": average}
+    parts |= {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer}
+    load_states(parts, run["states"])  # only if a run is resumed; a new one has none
 
-    for epoch in run.epochs(discriminator, generator, d_optimizer, g_optimizer):
+    for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
+        # Each epoch has its own seed, so that a resumed run draws the same numbers.
+        torch.manual_seed(run["seed"] * 1_000_000 + epoch)
+        started, notes = time.monotonic(), []
         for real_images in loader:
             # (1) The real images x. Their labels are all 1.
-            real_images = real_images.to(run.device)  # (N, 1, 28, 28)
+            real_images = real_images.to(device)  # (N, 1, 28, 28)
             size = real_images.size(0)
-            real_labels = torch.ones(size, 1, device=run.device)
+            real_labels = torch.ones(size, 1, device=device)
             # (2) Noise z: 100 random numbers for each image.
-            noise = torch.randn(size, NOISE_SIZE, device=run.device)
-            # (3) The generator G turns it into fake images. Their labels are all 0.
-            fake_images = generator(noise)
-            fake_labels = torch.zeros(size, 1, device=run.device)
+            noise = torch.randn(size, NOISE_SIZE, device=device)
+            # (3) The generator G turns it into fake images G(z). Their labels are all 0.
+            # detach: (4) needs no gradients for G, which learns in (6) alone.
+            fake_images = generator(noise).detach()
+            fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) Dropout makes some pixels black (and the rest brighter), so D is less
-            # sure. In trials without it, G drew some digits too often.
+            # (+) Dropout makes some pixels black (and the rest brighter), so that D gets
+            # less sure. In trials without it, some digits were drawn too often.
             real_masked = nn.functional.dropout(real_images, HIDDEN_PIXELS)
             fake_masked = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
-            on_real = discriminator(real_masked)
-            on_fake = discriminator(fake_masked)
-            d_loss = criterion(on_real, real_labels) + criterion(on_fake, fake_labels)
+            real_predictions = discriminator(real_masked)
+            fake_predictions = discriminator(fake_masked)
+            real_loss = criterion(real_predictions, real_labels)
+            fake_loss = criterion(fake_predictions, fake_labels)
+            d_loss = real_loss + fake_loss
             d_optimizer.zero_grad()
-            d_loss.backward(inputs=list(discriminator.parameters()))  # D only: faster
+            d_loss.backward()
             d_optimizer.step()
 
-            # (5a) New fake images, as in the article.
-            fake_images = generator(torch.randn(size, NOISE_SIZE, device=run.device))
+            # (5a) New fake images, this time to train the generator.
+            fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) The updated D's predictions. No dropout: with it, digits were worse.
             predictions = discriminator(fake_images)
-            # (6) Train G on labels of 1: at a loss of 0, all fakes pass for real.
+            # (6) Train G on them against labels of 1: a loss of 0 would mean that every
+            # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))  # through D, for G only
+            # Through D, but for G alone: D's own gradients would not be used.
+            g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
-            run.after_batch(d_loss, g_loss, on_real, on_fake)  # (+) averages G's weights
-        run.after_epoch()  # draws with the mean of G's weights, not with G
+
+            update_average(average, generator, run["batches"])  # (+)
+            run["batches"] += 1
+            note_batch(notes, d_loss, g_loss, real_predictions, fake_predictions)
+        finish_epoch(folder, run, parts, fixed_noise, notes, started)
 
 
-# The rest: averaged weights, files, options.
-
-DEFAULTS = dict(epochs=NUM_EPOCHS, batch_size=BATCH_SIZE, lr=LEARNING_RATE, seed=0)
-RANGES = dict(epochs=(1, 999), batch_size=(1, 60_000), lr=(1e-9, 1), seed=(0, 2**32))
-DATA_ERRORS = OSError, EOFError, RuntimeError, ValueError, AssertionError
-
-
-class Run:
-    """One training: its settings, state and files."""
-
-    def __init__(self, folder, device, checkpoint):
-        self.folder, self.device, self.checkpoint = folder, device, checkpoint
-        self.settings, self.history = checkpoint["settings"], checkpoint["history"]
-        self.batch_size, self.lr = self.settings["batch_size"], self.settings["lr"]
-        torch.manual_seed(self.settings["seed"])  # for the weights, too
-        self.noise = torch.randn(64, NOISE_SIZE).to(device)  # for all pictures
-
-    def epochs(self, discriminator, generator, d_optimizer, g_optimizer):
-        """Load what is saved; then, the epochs left."""
-        self.average = make_generator().to(self.device)
-        self.parts = {"D": discriminator, "G": generator, "average": self.average}
-        self.parts |= {"D's Adam": d_optimizer, "G's Adam": g_optimizer}
-        for name, state in self.checkpoint["states"].items():
-            self.parts[name].load_state_dict(state)
-        for optimizer in d_optimizer, g_optimizer:
-            optimizer.param_groups[0]["lr"] = self.lr  # the loaded one is old
-        for epoch in range(len(self.history) + 1, self.settings["epochs"] + 1):
-            # A seed for each, so that --resume changes nothing.
-            torch.manual_seed(self.settings["seed"] * 1_000_000 + epoch)
-            self.values, self.started = [], time.monotonic()
-            yield epoch
-
-    @torch.no_grad()
-    def after_batch(self, *values):
-        """Keep the values' means; average the generator."""
-        self.values.append(torch.stack([value.mean() for value in values]))
-        # G's weights jump to and fro; a running mean draws better. Its steps shrink, so
-        # that it covers about the last 15th of all batches (by trial).
-        share = 15 / (self.checkpoint["batches"] + 15)  # 1 at first
-        self.checkpoint["batches"] += 1
-        for mean, w in zip(self.average.parameters(), self.parts["G"].parameters()):
-            mean.lerp_(w, share)  # mean += share * (w - mean)
-        if sys.stdout is sys.__stdout__ and os.isatty(1):  # not Jupyter
-            say(f"batch {len(self.values)}", end="\r")
-
-    def after_epoch(self):
-        """Save the epoch's files and print its means."""
-        means = torch.stack(self.values).mean(0).tolist()
-        d_loss, g_loss, *_ = means
-        if d_loss > 20 or g_loss > 50:  # usually about 1
-            sys.exit("Training has failed: start again with a lower --lr.")
-        self.history.append(means)
-        epoch, epochs = len(self.history), self.settings["epochs"]
-        self.save_files(epoch)
-        left = (time.monotonic() - self.started) * (epochs - epoch)
-        line = "epoch {:2}/{}  D loss {:.2f}  G loss {:.2f}"
-        line += "  D(x) {:.2f}  D(G(z)) {:.2f}  {:4.0f} s left"
-        say(line.format(epoch, epochs, *means, left))
-
-    def save_files(self, epoch):
-        """Save pictures, weights, then the checkpoint."""
-        with whole_file(self.folder / f"epoch_{epoch:03}.png") as file:
-            utils.save_image(self.average(self.noise), file, "PNG")
-        figure = Figure(figsize=(8, 6), layout="constrained")
-        losses, predictions = figure.subplots(2)
-        epochs, means = range(1, epoch + 1), torch.tensor(self.history)
-        losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
-        predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
-        for axes, level in (losses, 1.39), (losses, 0.69), (predictions, 0.5):
-            axes.axhline(level, color="grey", linewidth=0.5)  # if D says 0.5
-            axes.legend()
-        predictions.set_xlabel("epoch")
-        with whole_file(self.folder / "losses.png") as file:
-            figure.savefig(file)
-        first, *others = sorted(self.folder.glob("epoch_*.png"))
-        gif = {"save_all": True, "duration": 200, "loop": 0}
-        with whole_file(self.folder / "training.gif") as file, Image.open(first) as grid:
-            grid.save(file, "GIF", append_images=map(Image.open, others), **gif)
-        weights = {key: w.cpu() for key, w in self.average.state_dict().items()}
-        with whole_file(self.folder / "generator.pt") as file:
-            torch.save(weights, file)
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        with whole_file(self.folder / "checkpoint.pt") as file:
-            torch.save(self.checkpoint | {"states": states}, file)
+@torch.no_grad()
+def update_average(average, generator, batches):
+    """Move each weight of `average` towards the generator's. These jump to and fro; their
+    mean draws better. The share of the way is 1 at first and shrinks to 1/401 after 6,000
+    batches: `average` is about the mean of the last 400, a fifteenth (by trial)."""
+    share = 15 / (batches + 15)
+    for mean, weight in zip(average.parameters(), generator.parameters()):
+        mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
 
 
-@contextmanager
-def whole_file(path):
-    """A file that gets its name when it is complete."""
-    content, part = io.BytesIO(), path.with_name(path.name + ".part")
-    yield content
-    with exit_on(f"Cannot write {path}", OSError):
-        part.write_bytes(content.getbuffer())
+# The rest is not about GANs: saving, pictures, options.
+
+HERE = Path(__file__).resolve().parent
+
+
+def load_states(parts, states):
+    """Give networks and optimizers what a run has saved of them."""
+    for name, state in states.items():
+        if "param_groups" in state:  # rate and betas: this file's, not the saved ones
+            state["param_groups"] = parts[name].state_dict()["param_groups"]
+        parts[name].load_state_dict(state)
+
+
+def note_batch(notes, *values):
+    """Append the means of the values of a batch; show in a terminal that it goes on."""
+    notes.append(torch.stack([value.detach().mean() for value in values]))
+    if len(notes) % 20 == 0 and os.isatty(1):  # 1: the standard output
+        print(f"batch {len(notes)}", end="\r", flush=True)
+
+
+def finish_epoch(folder, run, parts, fixed_noise, notes, started):
+    """Save all files and print a line; end a training that is lost."""
+    means = torch.stack(notes).mean(0).tolist()
+    d_loss, g_loss, on_real, on_fake = means
+    if not (d_loss < 20 and g_loss < 50):  # usually about 1; a NaN is not below 20
+        sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
+    epoch, num_epochs = run["next_epoch"], run["num_epochs"]
+    run["next_epoch"] += 1
+    run["history"].append(means)
+    run["states"] = {name: part.state_dict() for name, part in parts.items()}
+    with torch.no_grad():
+        save_files(folder, run, epoch, parts["average"](fixed_noise))
+    left = (time.monotonic() - started) * (num_epochs - epoch)
+    line = f"epoch {epoch:2}/{num_epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
+    line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
+    print(line, flush=True)
+
+
+def save_files(folder, run, epoch, samples):
+    """Save the pictures, the averaged generator and, last, what --resume needs."""
+    file = io.BytesIO()  # a file in memory: nothing on the disk is ever half written
+    utils.save_image(samples, file, "PNG")
+    write(file, folder / f"epoch_{epoch:03}.png")
+    file = io.BytesIO()
+    plot_history(run["history"]).savefig(file)
+    write(file, folder / "losses.png")
+    file = io.BytesIO()
+    grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
+    grids = [grid for grid in grids if grid.exists()]  # a person may have deleted some
+    first, *others = [Image.open(grid).convert("L") for grid in grids]  # L: grey
+    first.save(file, "GIF", save_all=True, append_images=others, duration=200, loop=0)
+    write(file, folder / "training.gif")
+    file = io.BytesIO()
+    weights = run["states"]["average"]
+    torch.save({name: weight.cpu() for name, weight in weights.items()}, file)
+    write(file, folder / "generator.pt")
+    file = io.BytesIO()
+    torch.save(run, file)
+    write(file, folder / "checkpoint.pt")
+
+
+def plot_history(history):
+    """The losses and, below them, the predictions of each epoch."""
+    epochs, means = range(1, len(history) + 1), torch.tensor(history)
+    figure = Figure(figsize=(8, 6))
+    losses, predictions = figure.subplots(2)
+    losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
+    predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
+    predictions.set_xlabel("epoch")
+    # Grey: where the curves stand if D always says 0.5. -log(0.5) is 0.69.
+    for axes, level in (losses, 2 * 0.69), (losses, 0.69), (predictions, 0.5):
+        axes.axhline(level, color="grey", linewidth=0.5)
+        axes.legend()
+    return figure
+
+
+def write(file, path):
+    """Write to the disk under another name first: a file with its name is complete."""
+    part = path.with_name(path.name + ".part")
+    for last_try in False, True:  # a second one: on Windows, it may be open elsewhere
         try:
+            part.write_bytes(file.getvalue())
             part.replace(path)
-        except PermissionError:  # Windows: open elsewhere
+            return
+        except OSError as error:
+            if last_try:
+                sys.exit(f"Cannot write {path}: {error}")
             time.sleep(2)
-            part.replace(path)  # a second try
 
 
-@contextmanager
-def exit_on(message, *errors):
-    """On one of these errors, end with a line."""
+def find_device(name):
+    """The device of this name; if None, a GPU that works, or the CPU."""
     try:
-        yield
-    except errors as error:
-        sys.exit(f"{message}. {type(error).__name__}: {error}".partition("\n")[0])
-
-
-def say(text, end="\n"):
-    """Print, though nobody may read it."""
-    with suppress(OSError):
-        print(text, end=end, flush=True)
-
-
-def usable_device(name):
-    """This device. No name: a GPU if one works, else the CPU."""
-    try:
-        gpu = torch.accelerator.current_accelerator(check_available=True)
+        gpu = torch.accelerator.current_accelerator(check_available=True)  # or None
         device = torch.device(name or gpu or "cpu")
-        torch.ones(1, device=device).item()  # does it work?
+        torch.ones(1, device=device).item()  # fails if it does not work
         return device
-    except (RuntimeError, AssertionError) as error:
-        if name:
-            sys.exit(f"Cannot use --device {name}: {error}".partition("\n")[0])
-        return torch.device("cpu")
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises both
+        reason = str(error).splitlines()[0]
+    if name:
+        sys.exit(f"Cannot use --device {name}: {reason}")
+    print(f"Cannot use the GPU: {reason}. The CPU is used.")
+    return torch.device("cpu")
 
 
-def parse_options(argv):
-    """The options that were given, as a dict."""
-    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
-    for name, default in DEFAULTS.items():
-        option, kind = "--" + name.replace("_", "-"), type(default)
-        parser.add_argument(option, type=kind, help=f"default: {default}")
-    parser.add_argument("--device", help="cpu, cuda, mps ...")
-    parser.add_argument("--data-dir", type=os.path.abspath, help="where MNIST is")
-    folder = parser.add_mutually_exclusive_group()
-    folder.add_argument("--output-dir", type=Path, help="a new folder")
-    folder.add_argument("--resume", type=Path, help="a run's folder")
-    given = vars(parser.parse_args(argv))
-    for name, (low, high) in RANGES.items():
-        if name in given and not low <= given[name] <= high:
-            parser.error(f"--{name} must be from {low} to {high}".replace("_", "-"))
-    return given
+def new_folder(folder):
+    """Make this folder; if None, the first of outputs/run_1, run_2 ... that is free."""
+    if folder is None:
+        number = 1
+        while (HERE / f"outputs/run_{number}").exists():
+            number += 1
+        folder = HERE / f"outputs/run_{number}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        sys.exit(f"Cannot make a folder: {error}. Give another --output-dir.")
+    return folder
+
+
+def load_run(folder):
+    """What a run has saved after its last epoch. weights_only: nothing in it is run."""
+    try:
+        run = torch.load(folder / "checkpoint.pt", "cpu", weights_only=True)
+        run["next_epoch"]  # KeyError: a file of another kind
+        return run
+    except (OSError, EOFError, RuntimeError, KeyError, UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        sys.exit(f"Cannot go on with {folder}: {reason}")
+
+
+def read_options(argv):
+    """The options among these words; if None, among those of the command line."""
+    parser = argparse.ArgumentParser(description="Train a GAN to draw digits.")
+    parser.add_argument("--epochs", type=int, default=NUM_EPOCHS, help="in all")
+    parser.add_argument("--seed", type=int, help="another one draws other digits")
+    parser.add_argument("--device", help="cpu, cuda, mps ...; else a GPU that works")
+    parser.add_argument("--data-dir", type=Path, default=HERE / "data")
+    parser.add_argument("--output-dir", type=Path, help="a new folder")
+    parser.add_argument("--resume", type=Path, help="the folder of a run to go on with")
+    options = parser.parse_args(argv)
+    if options.resume and (options.output_dir or options.seed is not None):
+        parser.error("--resume keeps the run's --output-dir and --seed")
+    return options
 
 
 def main(argv=None):
-    """Train. `argv`: the words of the command."""
-    given, here = parse_options(argv), Path(__file__).resolve().parent
-    resume, folder = given.pop("resume", None), given.pop("output_dir", None)
-    checkpoint = {"settings": DEFAULTS, "history": [], "batches": 0, "states": {}}
-    if resume:
-        with exit_on(f"Cannot go on with {resume}", Exception):
-            saved = torch.load(resume / "checkpoint.pt", "cpu", weights_only=True)
-            checkpoint = {name: saved[name] for name in checkpoint}  # missing: KeyError
-    settings = checkpoint["settings"] | given
-    checkpoint["settings"] = settings
-    done = len(checkpoint["history"])
-    if settings["epochs"] <= done:
+    """Train as the options say."""
+    options = read_options(argv)
+    seed = (options.seed or 0) % 10**12  # a million times it is to fit into 64 bits
+    run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
+    if options.resume:
+        run = load_run(options.resume)
+    run["num_epochs"] = options.epochs
+    if options.epochs < run["next_epoch"]:
+        done = run["next_epoch"] - 1
         sys.exit(f"{done} epochs are done: --epochs N continues up to N.")
     torch.set_float32_matmul_precision("medium")  # faster, less exact
-    device = usable_device(settings.get("device"))
-    images = load_mnist(settings.get("data_dir", here / "data"))
-    number = 1
-    while (here / f"outputs/run_{number}").exists():
-        number += 1
-    folder = resume or folder or here / f"outputs/run_{number}"
-    with exit_on("Cannot make a folder: give another --output-dir", OSError):
-        folder.mkdir(parents=True, exist_ok=bool(resume))
-    say(f"{len(images):,} images on {device}, files in {folder}")
+    device = find_device(options.device)
+    images = load_mnist(options.data_dir)
+    folder = options.resume or new_folder(options.output_dir)
+    print(f"{len(images):,} images on {device}, files in {folder}", flush=True)
     try:
-        train(images, Run(folder, device, checkpoint))
+        train(images, device, folder, run)
     except KeyboardInterrupt:
         sys.exit(f'Stopped. Once an epoch is done, go on with --resume "{folder}"')
 

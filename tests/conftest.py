@@ -1,6 +1,7 @@
 """What the tests share: a small MNIST of real digits, and ways to run the script."""
 
 import hashlib
+import re
 import runpy
 import shutil
 import struct
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -25,31 +27,51 @@ def command(*arguments, before="", prefix=()):
 
 def run_main(*arguments, main=gan_mnist.main):
     """Run the script's `main` in this process."""
-    main("\0".join(map(str, arguments)).split("\0"))  # new strings: pickle sees the difference
+    main([str(word) for word in arguments])
 
 
-def edited(folder, old="", new=""):
-    """The `main` of a copy of the script in which the reader has replaced old by new."""
+def edited(folder, *edits):
+    """The `main` of a copy of the script after the reader's edits, each an old and a new text."""
     source, script = (ROOT / "gan_mnist.py").read_text(encoding="utf-8"), folder / "edited.py"
-    script.write_text(source.replace(old, new), encoding="utf-8")
+    for old, new in zip(edits[::2], edits[1::2]):
+        assert old in source, old
+        source = source.replace(old, new)
+    script.write_text(source, encoding="utf-8")
     return runpy.run_path(str(script))["main"]
 
 
+def setting(name, value):
+    """The edit that gives a constant at the top of the script another value."""
+    source = (ROOT / "gan_mnist.py").read_text(encoding="utf-8")
+    return re.search(rf"^{name} = .*?(?=  #|$)", source, re.MULTILINE)[0], f"{name} = {value}"
+
+
+def plain(value):
+    """The same value without tensors."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return value.numpy().tobytes() if torch.is_tensor(value) else value
+
+
 def contents(folder):
-    """Each file's name and a hash of its bytes."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    """Each file's name and a hash of its bytes; of a checkpoint, what it holds."""
+    found = {}
+    for path in filter(Path.is_file, folder.rglob("*")):
+        found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if (folder / "checkpoint.pt").is_file():
+        found["checkpoint.pt"] = plain(torch.load(folder / "checkpoint.pt", weights_only=True))
+    return found
 
 
 @pytest.fixture(scope="session")
 def options(tmp_path_factory):
-    """Three epochs of 5 updates, with the first 2,000 digits. The labels are not used."""
+    """Three epochs of 5 updates, with the first 500 digits. The labels are not used."""
     gan_mnist.load_mnist(ROOT / "data")  # unpacks it
     data_dir = shutil.copytree(ROOT / "data", tmp_path_factory.mktemp("small") / "data")
     images = data_dir / "MNIST/raw/train-images-idx3-ubyte"
-    pixels = images.read_bytes()[16:][: 2000 * 28 * 28]
-    images.write_bytes(struct.pack(">4i", 2051, 2000, 28, 28) + pixels)
-    return ("--data-dir", data_dir, "--epochs", 3, "--batch-size", 400, "--device", "cpu")
+    pixels = images.read_bytes()[16:][: 500 * 28 * 28]
+    images.write_bytes(struct.pack(">4i", 2051, 500, 28, 28) + pixels)
+    return ("--data-dir", data_dir, "--device", "cpu", "--epochs", 3)
 
 
 @pytest.fixture(scope="session")

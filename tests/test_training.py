@@ -40,7 +40,7 @@ def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp
         return discriminator(torch.nn.functional.dropout(images, next(hidden)))
 
     torch.manual_seed(5_000_001)  # of epoch 1
-    batches = DataLoader(load_mnist(options[1]), 400, shuffle=True)
+    batches = DataLoader(load_mnist(options[1]), 100, shuffle=True)
     for number, images in enumerate(batches):
         losses += [notebooks.train_on_batch(half_blind, generator, *optimizers, images)]
         share = 15 / (number + 15)
