@@ -2,15 +2,16 @@
 
 import re
 import runpy
+import shutil
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, edited, run_main, setting
 from PIL import Image
 
 NAMES = "README.md", "README.zh-CN.md", "benchmarks/README.md", "gan_mnist.py", ".ci/run"
 ENGLISH, CHINESE, BENCHMARKS, SOURCE, CI = [(ROOT / name).read_text("utf-8") for name in NAMES]
-SCRIPTS = "gan_mnist.py", "benchmarks/quality.py", "benchmarks/race.py", "benchmarks/speed.py"
+SCRIPTS = "gan_mnist.py", "benchmarks/quality.py", "benchmarks/notebooks.py", "benchmarks/speed.py"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -40,9 +41,8 @@ def test_what_is_named_exists_and_what_exists_is_named(readme, finished, tmp_pat
     assert "pytest" in tests and tests in CI
     rows = re.search(r"^\| (?:article|文章) .*?\n\n", readme, re.MULTILINE | re.DOTALL)[0]
     places = re.findall(r"`([^`]+)`", rows.partition("\n")[2])
-    edits = re.findall(r"`([^`]+)` →", readme)
-    assert len(places) > 10 and len(edits) > 3
-    assert all(place.replace("()", "(") in SOURCE for place in places + edits), places + edits
+    assert len(places) > 10
+    assert all(place.replace("()", "(") in SOURCE for place in places), places
     links = re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", readme)
     assert all((ROOT / "".join(link)).exists() for link in links)
     for path in (ROOT / "outputs" / "reference").iterdir():
@@ -54,3 +54,30 @@ def test_what_is_named_exists_and_what_exists_is_named(readme, finished, tmp_pat
     exec(re.search(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[1], {})
     for name in "digits.png", "one_digit.png", "walk.png":
         assert Image.open(name).convert("L").getextrema() == (0, 255)
+
+
+def edits(readme):
+    """Those of the table, each an old and a new text, and that for own pictures."""
+    rows = re.findall(r"^\| `(.+?)` → `(.+?)` \|", readme, re.MULTILINE)
+    own = re.search(r"^(def load_mnist.*?)^```$", readme, re.MULTILINE | re.DOTALL)[1]
+    return rows, re.sub(r"  #.*", "", own)
+
+
+def test_every_edit_runs(options, finished, tmp_path, monkeypatch, capsys):
+    """With digits also as FashionMNIST; the own pictures are the grids of a run."""
+    shutil.copytree(options[1], tmp_path / "data")
+    shutil.copytree(tmp_path / "data/MNIST", tmp_path / "data/FashionMNIST")
+    words = "--device", "cpu", "--epochs", 1, "--output-dir"
+    rows, own = edits(ENGLISH)
+    assert edits(CHINESE) == (rows, own) and len(rows) > 4
+    for number, row in enumerate(rows):
+        run_main(*words, tmp_path / f"try_{number}", main=edited(tmp_path, *row))
+    assert capsys.readouterr().out.count("500 images") == len(rows)
+    shutil.copytree(finished, tmp_path / "pictures/all", ignore=lambda *_: ["training.gif"])
+    old = re.search(r"^def load_mnist.*?\n\n", SOURCE, re.MULTILINE | re.DOTALL)[0]
+    names = "import datasets, utils", "import datasets, transforms, utils"
+    assert names[1] in ENGLISH and names[1] in CHINESE
+    monkeypatch.chdir(tmp_path)
+    main = edited(tmp_path, old, own + "\n", *names, *setting("BATCH_SIZE", 6000))
+    run_main(*words, "own", main=main)
+    assert "60,000 images" in capsys.readouterr().out
