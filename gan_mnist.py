@@ -22,7 +22,7 @@ from torchvision import datasets, utils
 # Settings: change them here. A run that goes on (--resume) uses them, too.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
-LEARNING_RATE = 6e-4
+LEARNING_RATE = 6e-4  # by trial
 BETAS = (0.0, 0.999)  # (+) Adam's; the first is momentum. At 0.9 all fakes were alike.
 NOISE_SIZE = 100  # random numbers for each drawn image
 HIDDEN_PIXELS = 0.2  # (+) share of the pixels that a mask hides in (4)
@@ -69,9 +69,9 @@ def make_generator():
 
 
 def train(images, device, folder, run):
-    """Train both networks; save in `folder` after each epoch. `run` is what is reached: a
-    dict of "seed", "num_epochs" (in all), "next_epoch" (at first 1), "batches" (so far),
-    "history" (losses) and "states" (weights; empty at first)."""
+    """Train both networks; save in `folder` after each epoch. `run` says how far this is:
+    a dict of "seed", "num_epochs" (in all), "next_epoch" (at first 1), "batches" (done),
+    "history" (losses) and "states" (of networks and optimizers; empty at first)."""
     torch.manual_seed(run["seed"])  # the same seed gives the same random numbers
     fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for the pictures of all epochs
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
@@ -79,11 +79,11 @@ def train(images, device, folder, run):
     generator = make_generator().to(device)
     # (+) Larger first weights than PyTorch's own, so that signals do not fade from layer
     # to layer (He et al., 2015). In trials without them, digits came some epochs later.
-    for layer in generator[0], generator[2], generator[4]:  # the hidden layers
+    for layer in generator[0], generator[2], generator[4]:  # its hidden Linears
         nn.init.kaiming_uniform_(layer.weight)
     average = make_generator().to(device)  # (+) a mean of G's weights: draws the pictures
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
-    # fused: only faster
+    # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), LEARNING_RATE, BETAS, fused=True)
     parts = dict(D=discriminator, G=generator, average=average,
@@ -107,9 +107,9 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) One mask hides a fifth of the pixels of all images (dropout of ones: a
-            # fifth become 0, the others 1 / 0.8). In trials without it, D got so sure
-            # that few digits passed, and G drew these too often.
+            # (+) A mask (a fifth of it 0, the rest 1 / 0.8) hides the same pixels of all
+            # images, so that D gets less sure and more kinds of fakes can pass. In trials
+            # without it, some digits were drawn too often.
             mask = nn.functional.dropout(torch.ones(28, 28, device=device), HIDDEN_PIXELS)
             real_predictions = discriminator(real_images * mask)
             fake_predictions = discriminator(fake_images * mask)
