@@ -19,13 +19,13 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings: change them here. A run that goes on (--resume) uses them, too.
+# Settings. --resume, too, uses the values here, not the saved ones.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
-BETAS = (0.0, 0.999)  # (+) Adam's; the first is momentum. At 0.9 all fakes were alike.
+BETAS = (0.0, 0.999)  # (+) for Adam. With its usual momentum, 0.9, all fakes were alike.
 NOISE_SIZE = 100  # random numbers for each drawn image
-HIDDEN_PIXELS = 0.2  # (+) share of the pixels that a mask hides in (4)
+HIDDEN_PIXELS = 0.2  # (+) share of the pixels that a mask hides, see (4)
 
 
 def load_mnist(data_dir):
@@ -33,7 +33,7 @@ def load_mnist(data_dir):
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # its last line
+        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # it says why
         sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
     return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
 
@@ -60,28 +60,30 @@ def make_generator():
         nn.SiLU(),  # x sigmoid(x): a smooth ReLU
         nn.Linear(256, 256),
         nn.SiLU(),
-        nn.Linear(256, 784),  # not yet the image: a size by trial, too
+        nn.Linear(256, 784),  # 784 only by trial: not yet the image
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
-        nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is exactly 0
+        nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
         nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
     )
 
 
 def train(images, device, folder, run):
-    """Train both networks; save in `folder` after each epoch. `run` says how far this is:
-    a dict of "seed", "num_epochs" (in all), "next_epoch" (at first 1), "batches" (done),
-    "history" (losses) and "states" (of networks and optimizers; empty at first)."""
+    """Train both networks; save in `folder` after each epoch.
+
+    `run` is the progress, kept for --resume: "seed", "num_epochs" (in all), "next_epoch",
+    "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
     torch.manual_seed(run["seed"])  # the same seed gives the same random numbers
     fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for the pictures of all epochs
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Larger first weights than PyTorch's own, so that signals do not fade from layer
-    # to layer (He et al., 2015). In trials without them, digits came some epochs later.
-    for layer in generator[0], generator[2], generator[4]:  # its hidden Linears
+    # (+) Larger initial weights than PyTorch's: signals do not fade from layer to layer
+    # (He et al., 2015). In trials without them, digits came some epochs later; with them
+    # in the discriminator, too, they were less clear.
+    for layer in generator[0], generator[2], generator[4]:  # its hidden layers
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) a mean of G's weights: draws the pictures
+    average = make_generator().to(device)  # (+) for a mean of the generator's weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -91,7 +93,7 @@ def train(images, device, folder, run):
     load_states(parts, run["states"])
 
     for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
-        # Each epoch has a seed of its own, so that stopping and resuming changes nothing.
+        # Each epoch of each run has its own seed, so that resuming changes nothing.
         torch.manual_seed(run["seed"] * 1_000_000 + epoch)
         started = time.monotonic()
         batch_means = []  # of losses and predictions
@@ -103,13 +105,13 @@ def train(images, device, folder, run):
             # (2) Noise z: 100 random numbers for each image.
             noise = torch.randn(size, NOISE_SIZE, device=device)
             # (3) The generator G turns it into fake images G(z). Their labels are all 0.
-            # detach: (4) needs no gradients for G, which learns in (6) alone.
+            # detach: no gradients flow back into G, which learns only in (6).
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) A mask (a fifth of it 0, the rest 1 / 0.8) hides the same pixels of all
-            # images, so that D gets less sure and more kinds of fakes can pass. In trials
-            # without it, some digits were drawn too often.
+            # (+) A mask hides a fifth of the pixels, the same ones in all images, and
+            # brightens the rest to keep the mean: that is what dropout does. In trials
+            # without it, D got surer, and G drew some digits too often.
             mask = nn.functional.dropout(torch.ones(28, 28, device=device), HIDDEN_PIXELS)
             real_predictions = discriminator(real_images * mask)
             fake_predictions = discriminator(fake_images * mask)
@@ -122,13 +124,13 @@ def train(images, device, folder, run):
 
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) The updated D's predictions. No mask: with it, digits were worse.
+            # (5b) The updated D's predictions. With a mask here, too, digits were worse.
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # Through D, but with gradients for G alone: faster, as D's are not needed.
+            # inputs: compute gradients for G's weights alone, which is faster.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -140,9 +142,9 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` by `share` of the way to G's. These jump to and fro;
-    a mean draws better. A share of 1/n gives about the mean over the last n batches;
-    here n grows to a fifteenth of all batches so far (by trial)."""
+    """Move each weight of `average` by `share` of the way to the generator's: those jump
+    to and fro, and their mean draws better. A share of 1/n gives about the mean of the
+    last n batches. Here n is batches / 15 + 1: about the last fifteenth (by trial)."""
     share = 15 / (batches + 15)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
@@ -156,7 +158,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer: rate and betas are to be this file's
+        if "param_groups" in state:  # an optimizer: rate and betas as set above
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -171,7 +173,7 @@ def note_batch(batch_means, *values):
 def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
-    d_loss, g_loss, on_real, on_fake = means
+    d_loss, g_loss, on_real, on_fake = means  # as note_batch got them
     num_epochs = run["num_epochs"]
     if not (d_loss < 20 and g_loss < 50):  # both are about 1; NaN fails this test, too
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
@@ -188,7 +190,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # a file in memory, so that write() never leaves half a file
+    file = io.BytesIO()  # in memory first: torch.save would hide that a disk is full
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -246,7 +248,7 @@ def find_device(name):
         device = torch.device(name or gpu or "cpu")
         torch.ones(1, device=device).item()  # fails if it does not work
         return device
-    except (RuntimeError, AssertionError) as error:  # PyTorch's
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises both
         reason = str(error).splitlines()[0]
         if name:
             sys.exit(f"Cannot use --device {name}: {reason}")
@@ -297,7 +299,7 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # train multiplies it: 64 bits must do
+    seed = (options.seed or 0) % 10**12  # a million times it must fit 64 bits
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
