@@ -25,7 +25,7 @@ BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
 BETAS = (0.0, 0.999)  # (+) for Adam. With its usual momentum, 0.9, all fakes were alike.
 NOISE_SIZE = 100  # random numbers for each drawn image
-HIDDEN_PIXELS = 0.2  # (+) share of the pixels that a mask hides, see (4)
+HIDDEN_PIXELS = 0.2  # (+) share of the pixels that dropout hides, see (4)
 
 
 def load_mnist(data_dir):
@@ -109,12 +109,12 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) A mask hides a fifth of the pixels, the same ones in all images, and
-            # brightens the rest to keep the mean: that is what dropout does. In trials
-            # without it, D got surer, and G drew some digits too often.
-            mask = nn.functional.dropout(torch.ones(28, 28, device=device), HIDDEN_PIXELS)
-            real_predictions = discriminator(real_images * mask)
-            fake_predictions = discriminator(fake_images * mask)
+            # (+) Dropout makes a fifth of the pixels black and the rest brighter, to keep
+            # the mean. In trials without it, D got surer and some digits came too often.
+            real_dropped = nn.functional.dropout(real_images, HIDDEN_PIXELS)
+            fake_dropped = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
+            real_predictions = discriminator(real_dropped)
+            fake_predictions = discriminator(fake_dropped)
             real_loss = criterion(real_predictions, real_labels)
             fake_loss = criterion(fake_predictions, fake_labels)
             d_loss = real_loss + fake_loss
@@ -124,7 +124,7 @@ def train(images, device, folder, run):
 
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) The updated D's predictions. With a mask here, too, digits were worse.
+            # (5b) The updated D's predictions. With dropout here, too, digits were worse.
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
