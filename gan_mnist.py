@@ -73,8 +73,8 @@ def train(images, device, folder, run):
 
     `run` is the progress, kept for --resume: "seed", "num_epochs" (in all), "next_epoch",
     "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
-    torch.manual_seed(run["seed"])  # the same seed gives the same random numbers
-    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for the pictures of all epochs
+    torch.manual_seed(run["seed"])  # same seed, same random numbers
+    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for all pictures
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
@@ -83,7 +83,7 @@ def train(images, device, folder, run):
     # in the discriminator, too, they were less clear.
     for layer in generator[0], generator[2], generator[4]:  # its hidden layers
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) for a mean of the generator's weights
+    average = make_generator().to(device)  # (+) for a mean of its weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -173,7 +173,7 @@ def note_batch(batch_means, *values):
 def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
-    d_loss, g_loss, on_real, on_fake = means  # as note_batch got them
+    d_loss, g_loss, on_real, on_fake = means
     num_epochs = run["num_epochs"]
     # Usually about 1. Above 28, BCELoss passes hardly any gradient on. NaN fails, too.
     if not (d_loss < 28 and g_loss < 28):
@@ -231,7 +231,7 @@ def plot_history(history):
 def write(file, path):
     """Write to the disk, first under another name: no file is ever cut off."""
     part = path.with_name(path.name + ".part")
-    for attempt in 1, 2:  # try twice: on Windows, another program may have it open
+    for attempt in 1, 2:  # twice: on Windows, it may be open elsewhere
         try:
             part.write_bytes(file.getvalue())
             part.replace(path)
