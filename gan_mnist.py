@@ -286,7 +286,7 @@ def read_options(argv):
     """The options among these words; if None, among those of the command line."""
     parser = argparse.ArgumentParser(description="Train a GAN to draw digits.")
     parser.add_argument("--epochs", type=int, default=NUM_EPOCHS, help="in all")
-    parser.add_argument("--seed", type=int, help="another one draws other digits")
+    parser.add_argument("--seed", type=int, help="else 0; another draws other digits")
     parser.add_argument("--device", help="cpu, cuda, mps ...; else a GPU that works")
     parser.add_argument("--data-dir", type=Path, default=HERE / "data")
     parser.add_argument("--output-dir", type=Path, help="a new folder")
