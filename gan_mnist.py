@@ -69,7 +69,7 @@ def make_generator():
 
 
 def train(images, device, folder, run):
-    """Train both networks; save in `folder` after each epoch.
+    """Train both networks on (M, 1, 28, 28) images; save in `folder` after each epoch.
 
     `run` is the progress, kept for --resume: "seed", "num_epochs" (in all), "next_epoch",
     "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
