@@ -18,10 +18,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import gan_mnist  # noqa: E402
 
 
-def command(*arguments, before="", prefix=()):
+def command(*arguments, before=""):
     """Run the script in a process of its own. `before` is Python to run first."""
     how = ["-Bc", f"{before}\nimport gan_mnist; gan_mnist.main()"] if before else ["gan_mnist.py"]
-    words = map(str, [*prefix, sys.executable, *how, *arguments])
+    words = map(str, [sys.executable, *how, *arguments])
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=200)
 
 

@@ -12,8 +12,7 @@ from conftest import ROOT, run_main
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-import gan_mnist
-from gan_mnist import load_mnist, make_discriminator, make_generator
+from gan_mnist import LEARNING_RATE, load_mnist, make_discriminator, make_generator
 
 
 def test_images_are_those_that_torchvision_converts_one_by_one():
@@ -35,8 +34,7 @@ def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp
     networks = discriminator, generator = make_discriminator(), make_generator()
     for layer in [part for part in generator if isinstance(part, torch.nn.Linear)][:-1]:
         torch.nn.init.kaiming_uniform_(layer.weight)
-    rate = gan_mnist.LEARNING_RATE
-    optimizers = [torch.optim.Adam(n.parameters(), rate, (0.0, 0.999)) for n in networks]
+    optimizers = [torch.optim.Adam(n.parameters(), LEARNING_RATE, (0.0, 0.999)) for n in networks]
     average, losses = list(make_generator().parameters()), []
     hidden = itertools.cycle([0.2, 0.2, 0])  # real and fake images of (4), those of (5b)
 
