@@ -19,13 +19,12 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings. --resume, too, uses the values here, not the saved ones.
+# Settings. A run that is continued with --resume uses what stands here now.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
-BETAS = (0.0, 0.999)  # (+) for Adam. With its usual momentum, 0.9, all fakes were alike.
+BETAS = (0.0, 0.999)  # (+) of Adam: no momentum. With (0.9, 0.999) all fakes were alike.
 NOISE_SIZE = 100  # random numbers for each drawn image
-HIDDEN_PIXELS = 0.2  # (+) share of the pixels that dropout hides, see (4)
 
 
 def load_mnist(data_dir):
@@ -33,7 +32,7 @@ def load_mnist(data_dir):
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # it says why
+        reason = f"{type(error).__name__}: {error}".splitlines()[-1]
         sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
     return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
 
@@ -42,6 +41,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
+        nn.Dropout(0.2),  # (+) makes a fifth of the pixels black: on in (4), off in (5b)
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 256),
@@ -60,7 +60,7 @@ def make_generator():
         nn.SiLU(),  # x sigmoid(x): a smooth ReLU
         nn.Linear(256, 256),
         nn.SiLU(),
-        nn.Linear(256, 784),  # 784 only by trial: not yet the image
+        nn.Linear(256, 784),  # hidden, too: happens to have the image's size
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -71,29 +71,28 @@ def make_generator():
 def train(images, device, folder, run):
     """Train both networks on (M, 1, 28, 28) images; save in `folder` after each epoch.
 
-    `run` is the progress, kept for --resume: "seed", "num_epochs" (in all), "next_epoch",
-    "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
+    `run` (from main) says how far the training is, for --resume: "seed", "num_epochs",
+    "next_epoch", "batches" (done), "history" (losses), "states" (of `parts`)."""
     torch.manual_seed(run["seed"])  # same seed, same random numbers
-    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for all pictures
+    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # the same 64 for each picture
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Larger initial weights than PyTorch's: signals do not fade from layer to layer
-    # (He et al., 2015). In trials without them, digits came some epochs later; with them
-    # in the discriminator, too, they were less clear.
-    for layer in generator[0], generator[2], generator[4]:  # its hidden layers
+    # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: numbers do not
+    # shrink from layer to layer, and digits come sooner. In G alone, by trial.
+    for layer in generator[0], generator[2], generator[4]:  # each Linear before a SiLU
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) for a mean of its weights
+    average = make_generator().to(device)  # (+) untrained: a running mean of G's weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), LEARNING_RATE, BETAS, fused=True)
     parts = dict(D=discriminator, G=generator, average=average,
                  d_optimizer=d_optimizer, g_optimizer=g_optimizer)  # all that is saved
-    load_states(parts, run["states"])
+    load_states(parts, run["states"])  # with --resume; a new run has none
 
     for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
-        # Each epoch of each run has its own seed, so that resuming changes nothing.
+        # Epoch 7 has the same random numbers, whether or not the run was stopped before.
         torch.manual_seed(run["seed"] * 1_000_000 + epoch)
         started = time.monotonic()
         batch_means = []  # of losses and predictions
@@ -109,12 +108,9 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            # (+) Dropout makes a fifth of the pixels black and the rest brighter, to keep
-            # the mean. In trials without it, D got surer and some digits came too often.
-            real_dropped = nn.functional.dropout(real_images, HIDDEN_PIXELS)
-            fake_dropped = nn.functional.dropout(fake_images, HIDDEN_PIXELS)
-            real_predictions = discriminator(real_dropped)
-            fake_predictions = discriminator(fake_dropped)
+            discriminator.train()  # (+) dropout on: without, some digits came too often
+            real_predictions = discriminator(real_images)
+            fake_predictions = discriminator(fake_images)
             real_loss = criterion(real_predictions, real_labels)
             fake_loss = criterion(fake_predictions, fake_labels)
             d_loss = real_loss + fake_loss
@@ -124,13 +120,14 @@ def train(images, device, folder, run):
 
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) The updated D's predictions. With dropout here, too, digits were worse.
+            # (5b) The updated D's predictions.
+            discriminator.eval()  # (+) dropout off: digits were worse with it on
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: compute gradients for G's weights alone, which is faster.
+            # inputs: keep gradients for G alone. Without it the same, but slower.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -142,9 +139,9 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` by `share` of the way to the generator's: those jump
-    to and fro, and their mean draws better. A share of 1/n gives about the mean of the
-    last n batches. Here n is batches / 15 + 1: about the last fifteenth (by trial)."""
+    """Move each weight of `average` a share of the way to the generator's: those jump to
+    and fro, and their mean draws better. It is mostly over the last fifteenth of all batches
+    (15 by trial): after 1,500 batches the share is about 1/100, and the last 100 count."""
     share = 15 / (batches + 15)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
@@ -158,7 +155,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer: rate and betas as set above
+        if "param_groups" in state:  # an optimizer: take rate and betas from this file
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -175,7 +172,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
     num_epochs = run["num_epochs"]
-    # Usually about 1. Above 28, BCELoss passes hardly any gradient on. NaN fails, too.
+    # Usually about 1. No training came back from 28. `not` ... `<` ends at a NaN, too.
     if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
@@ -191,7 +188,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory first: torch.save would hide that a disk is full
+    file = io.BytesIO()  # in memory: write() reports a full disk, torch.save would not
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -199,10 +196,9 @@ def save_files(epoch, folder, run, samples):
     write(file, folder / "losses.png")
     file = io.BytesIO()
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
-    grids = [grid for grid in grids if grid.exists()]  # a person may have deleted some
-    first, *others = [Image.open(grid).convert("L") for grid in grids]  # L: grey
-    options = dict(save_all=True, append_images=others, duration=200, loop=0)
-    first.save(file, "GIF", optimize=False, **options)  # optimize would take longer
+    frames = [Image.open(grid).convert("L") for grid in grids if grid.exists()]  # L: grey
+    options = dict(save_all=True, append_images=frames[1:], duration=200, loop=0)
+    frames[0].save(file, "GIF", optimize=False, **options)  # optimize would be slower
     write(file, folder / "training.gif")
     file = io.BytesIO()
     weights = run["states"]["average"].items()
@@ -221,7 +217,7 @@ def plot_history(history):
     losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
     predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
     predictions.set_xlabel("epoch")
-    # Grey: where the curves stand if D always says 0.5. -log(0.5) is 0.69.
+    # Grey: if D always says 0.5. -log(0.5) is 0.69, and the D loss is a sum of two.
     for axes, level in (losses, 2 * 0.69), (losses, 0.69), (predictions, 0.5):
         axes.axhline(level, color="grey", linewidth=0.5)
         axes.legend()
@@ -274,7 +270,7 @@ def new_folder(folder):
 def load_run(folder):
     """What a run has saved. weights_only: no code from the file is executed."""
     try:
-        run = torch.load(folder / "checkpoint.pt", "cpu", weights_only=True)
+        run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         run["next_epoch"]  # raises KeyError if this is some other file
         return run
     except (OSError, EOFError, RuntimeError, KeyError, UnpicklingError) as error:
@@ -286,7 +282,7 @@ def read_options(argv):
     """The options among these words; if None, among those of the command line."""
     parser = argparse.ArgumentParser(description="Train a GAN to draw digits.")
     parser.add_argument("--epochs", type=int, default=NUM_EPOCHS, help="in all")
-    parser.add_argument("--seed", type=int, help="else 0; another draws other digits")
+    parser.add_argument("--seed", type=int, help="of the random numbers (default: 0)")
     parser.add_argument("--device", help="cpu, cuda, mps ...; else a GPU that works")
     parser.add_argument("--data-dir", type=Path, default=HERE / "data")
     parser.add_argument("--output-dir", type=Path, help="a new folder")
@@ -300,7 +296,7 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # a million times it must fit 64 bits
+    seed = (options.seed or 0) % 10**12  # train() multiplies it by a million: 64 bits
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
