@@ -140,8 +140,8 @@ def train(images, device, folder, run):
 @torch.no_grad()
 def update_average(average, generator, batches):
     """Move each weight of `average` a share of the way to the generator's: those jump to
-    and fro, and their mean draws better. It is mostly over the last fifteenth of all batches
-    (15 by trial): after 1,500 batches the share is about 1/100, and the last 100 count."""
+    and fro, and their mean draws better. It is mostly over the last fifteenth (by trial) of
+    all batches: after 1,500, the share is about 1/100, and the last 100 count."""
     share = 15 / (batches + 15)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
