@@ -19,11 +19,11 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings. A run that is continued with --resume uses what stands here now.
+# Settings. If you change them and go on with an old run (--resume), the new ones count.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
-BETAS = (0.0, 0.999)  # (+) of Adam: no momentum. With (0.9, 0.999) all fakes were alike.
+BETAS = (0.0, 0.999)  # (+) of Adam. The first is momentum: with 0.9, fakes were alike
 NOISE_SIZE = 100  # random numbers for each drawn image
 
 
@@ -41,7 +41,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        nn.Dropout(0.2),  # (+) makes a fifth of the pixels black: on in (4), off in (5b)
+        nn.Dropout(0.2),  # (+) blackens a fifth of the pixels, in (4) only
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 256),
@@ -71,18 +71,18 @@ def make_generator():
 def train(images, device, folder, run):
     """Train both networks on (M, 1, 28, 28) images; save in `folder` after each epoch.
 
-    `run` (from main) says how far the training is, for --resume: "seed", "num_epochs",
-    "next_epoch", "batches" (done), "history" (losses), "states" (of `parts`)."""
+    `run`, a dict from main(), is kept for --resume: "seed", "num_epochs", "next_epoch",
+    "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
     torch.manual_seed(run["seed"])  # same seed, same random numbers
     fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # the same 64 for each picture
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: numbers do not
-    # shrink from layer to layer, and digits come sooner. In G alone, by trial.
+    # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: values do not
+    # shrink from layer to layer, and digits come sooner. Here alone, by trial.
     for layer in generator[0], generator[2], generator[4]:  # each Linear before a SiLU
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) untrained: a running mean of G's weights
+    average = make_generator().to(device)  # (+) its weights: see update_average()
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -108,7 +108,7 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            discriminator.train()  # (+) dropout on: without, some digits came too often
+            discriminator.train()  # (+) dropout on: without it, some digits got rarer
             real_predictions = discriminator(real_images)
             fake_predictions = discriminator(fake_images)
             real_loss = criterion(real_predictions, real_labels)
@@ -121,13 +121,13 @@ def train(images, device, folder, run):
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) The updated D's predictions.
-            discriminator.eval()  # (+) dropout off: digits were worse with it on
+            discriminator.eval()  # (+) dropout off: with it on, some digits got rarer
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: keep gradients for G alone. Without it the same, but slower.
+            # inputs: gradients pass through D, but are kept for G alone, which is faster.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -139,9 +139,10 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` a share of the way to the generator's: those jump to
-    and fro, and their mean draws better. It is mostly over the last fifteenth (by trial) of
-    all batches: after 1,500, the share is about 1/100, and the last 100 count."""
+    """Move each weight of `average` a share of the way to the generator's. Those jump to
+    and fro; their mean draws better. Old weights fade: with a share of 1/100, about the
+    last 100 batches count. The share falls, so that this is always about the last
+    fifteenth of all batches (by trial)."""
     share = 15 / (batches + 15)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
@@ -155,7 +156,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer: take rate and betas from this file
+        if "param_groups" in state:  # rate and betas: those set above count
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -172,7 +173,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
     num_epochs = run["num_epochs"]
-    # Usually about 1. No training came back from 28. `not` ... `<` ends at a NaN, too.
+    # Usually about 1. No training came back from 28. A NaN is never < 28: it ends, too.
     if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
@@ -188,7 +189,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory: write() reports a full disk, torch.save would not
+    file = io.BytesIO()  # in memory: write(), below, reports a full disk
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -225,7 +226,7 @@ def plot_history(history):
 
 
 def write(file, path):
-    """Write to the disk, first under another name: no file is ever cut off."""
+    """Write to the disk. The old file stays until the new one is complete."""
     part = path.with_name(path.name + ".part")
     for attempt in 1, 2:  # twice: on Windows, it may be open elsewhere
         try:
@@ -268,7 +269,7 @@ def new_folder(folder):
 
 
 def load_run(folder):
-    """What a run has saved. weights_only: no code from the file is executed."""
+    """What a run has saved. weights_only: code in a stranger's file is not executed."""
     try:
         run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         run["next_epoch"]  # raises KeyError if this is some other file
@@ -296,7 +297,7 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # train() multiplies it by a million: 64 bits
+    seed = (options.seed or 0) % 10**12  # a million times it (in train) must fit 64 bits
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
