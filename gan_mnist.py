@@ -23,7 +23,7 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
-BETAS = (0.0, 0.999)  # (+) of Adam. The first is momentum: with 0.9, fakes were alike
+BETAS = (0.0, 0.999)  # (+) of Adam. The first is momentum: with 0.9, all fakes were alike
 NOISE_SIZE = 100  # random numbers for each drawn image
 
 
@@ -41,7 +41,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        nn.Dropout(0.2),  # (+) blackens a fifth of the pixels, in (4) only
+        nn.Dropout(0.2),  # (+) blackens a fifth of the pixels: on in (4), off in (5b)
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 256),
@@ -60,7 +60,7 @@ def make_generator():
         nn.SiLU(),  # x sigmoid(x): a smooth ReLU
         nn.Linear(256, 256),
         nn.SiLU(),
-        nn.Linear(256, 784),  # hidden, too: happens to have the image's size
+        nn.Linear(256, 784),  # one more hidden layer, by chance of the image's size
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -74,15 +74,15 @@ def train(images, device, folder, run):
     `run`, a dict from main(), is kept for --resume: "seed", "num_epochs", "next_epoch",
     "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
     torch.manual_seed(run["seed"])  # same seed, same random numbers
-    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # the same 64 for each picture
+    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # the same 64 after each epoch
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
     # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: values do not
-    # shrink from layer to layer, and digits come sooner. Here alone, by trial.
+    # shrink from layer to layer, and digits come sooner. For these alone, by trial.
     for layer in generator[0], generator[2], generator[4]:  # each Linear before a SiLU
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) its weights: see update_average()
+    average = make_generator().to(device)  # (+) a running mean of G, only to draw
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -92,7 +92,7 @@ def train(images, device, folder, run):
     load_states(parts, run["states"])  # with --resume; a new run has none
 
     for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
-        # Epoch 7 has the same random numbers, whether or not the run was stopped before.
+        # Each epoch of each seed has its own random numbers: resuming changes nothing.
         torch.manual_seed(run["seed"] * 1_000_000 + epoch)
         started = time.monotonic()
         batch_means = []  # of losses and predictions
@@ -108,7 +108,7 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            discriminator.train()  # (+) dropout on: without it, some digits got rarer
+            discriminator.train()  # (+) dropout on: without, some digits got rare
             real_predictions = discriminator(real_images)
             fake_predictions = discriminator(fake_images)
             real_loss = criterion(real_predictions, real_labels)
@@ -121,13 +121,13 @@ def train(images, device, folder, run):
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) The updated D's predictions.
-            discriminator.eval()  # (+) dropout off: with it on, some digits got rarer
+            discriminator.eval()  # (+) off while D only judges, by trial
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: gradients pass through D, but are kept for G alone, which is faster.
+            # inputs: keep gradients for G alone. Plain backward() does the same, slower.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -140,9 +140,9 @@ def train(images, device, folder, run):
 @torch.no_grad()
 def update_average(average, generator, batches):
     """Move each weight of `average` a share of the way to the generator's. Those jump to
-    and fro; their mean draws better. Old weights fade: with a share of 1/100, about the
-    last 100 batches count. The share falls, so that this is always about the last
-    fifteenth of all batches (by trial)."""
+    and fro; their mean draws better. With a share of 1/100, about the last 100 batches
+    count. After 1,485 batches the share is 15/1500, or 1/100: so it is always about the
+    last fifteenth of the training that counts (by trial)."""
     share = 15 / (batches + 15)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
@@ -156,7 +156,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # rate and betas: those set above count
+        if "param_groups" in state:  # an optimizer: rate and betas as set above
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -173,7 +173,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
     num_epochs = run["num_epochs"]
-    # Usually about 1. No training came back from 28. A NaN is never < 28: it ends, too.
+    # Usually about 1. In trials, none that reached 28 fell again. NaN is never < 28.
     if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
@@ -189,7 +189,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory: write(), below, reports a full disk
+    file = io.BytesIO()  # in memory: write() alone deals with the disk
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -218,7 +218,7 @@ def plot_history(history):
     losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
     predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
     predictions.set_xlabel("epoch")
-    # Grey: if D always says 0.5. -log(0.5) is 0.69, and the D loss is a sum of two.
+    # Grey lines: if D always says 0.5. -log(0.5) is 0.69, the D loss a sum of two.
     for axes, level in (losses, 2 * 0.69), (losses, 0.69), (predictions, 0.5):
         axes.axhline(level, color="grey", linewidth=0.5)
         axes.legend()
@@ -269,7 +269,7 @@ def new_folder(folder):
 
 
 def load_run(folder):
-    """What a run has saved. weights_only: code in a stranger's file is not executed."""
+    """What a run has saved. weights_only: code that may hide in it is not executed."""
     try:
         run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         run["next_epoch"]  # raises KeyError if this is some other file
@@ -313,7 +313,7 @@ def main(argv=None):
     try:
         train(images, device, folder, run)
     except KeyboardInterrupt:
-        sys.exit(f'Stopped. Once an epoch is done, go on with --resume "{folder}"')
+        sys.exit(f'Stopped. If an epoch was finished, go on with --resume "{folder}"')
 
 
 if __name__ == "__main__":
