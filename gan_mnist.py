@@ -23,7 +23,7 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
-BETAS = (0.0, 0.999)  # (+) of Adam. The first is momentum: with 0.9, all fakes were alike
+BETAS = (0.0, 0.999)  # (+) of Adam. PyTorch's default, (0.9, 0.999), made all fakes alike
 NOISE_SIZE = 100  # random numbers for each drawn image
 
 
@@ -60,7 +60,7 @@ def make_generator():
         nn.SiLU(),  # x sigmoid(x): a smooth ReLU
         nn.Linear(256, 256),
         nn.SiLU(),
-        nn.Linear(256, 784),  # one more hidden layer, by chance of the image's size
+        nn.Linear(256, 784),  # hidden; as wide as the image by coincidence
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -74,15 +74,15 @@ def train(images, device, folder, run):
     `run`, a dict from main(), is kept for --resume: "seed", "num_epochs", "next_epoch",
     "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
     torch.manual_seed(run["seed"])  # same seed, same random numbers
-    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # the same 64 after each epoch
+    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # always the same, to compare
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
     # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: values do not
-    # shrink from layer to layer, and digits come sooner. For these alone, by trial.
+    # shrink from layer to layer, and digits come sooner. Only in these, by trial.
     for layer in generator[0], generator[2], generator[4]:  # each Linear before a SiLU
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) a running mean of G, only to draw
+    average = make_generator().to(device)  # (+) a running mean of generator's weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: only faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -92,7 +92,7 @@ def train(images, device, folder, run):
     load_states(parts, run["states"])  # with --resume; a new run has none
 
     for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
-        # Each epoch of each seed has its own random numbers: resuming changes nothing.
+        # Seeded anew: a resumed run has the random numbers of one that never stopped.
         torch.manual_seed(run["seed"] * 1_000_000 + epoch)
         started = time.monotonic()
         batch_means = []  # of losses and predictions
@@ -140,9 +140,8 @@ def train(images, device, folder, run):
 @torch.no_grad()
 def update_average(average, generator, batches):
     """Move each weight of `average` a share of the way to the generator's. Those jump to
-    and fro; their mean draws better. With a share of 1/100, about the last 100 batches
-    count. After 1,485 batches the share is 15/1500, or 1/100: so it is always about the
-    last fifteenth of the training that counts (by trial)."""
+    and fro; their mean draws better. A share of 1/n makes about the last n batches count;
+    here n is (batches + 15) / 15, about the last fifteenth of the training (by trial)."""
     share = 15 / (batches + 15)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
@@ -173,7 +172,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
     num_epochs = run["num_epochs"]
-    # Usually about 1. In trials, none that reached 28 fell again. NaN is never < 28.
+    # Usually about 1. In trials, no loss above 28 fell again. NaN is never < 28.
     if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
@@ -189,7 +188,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory: write() alone deals with the disk
+    file = io.BytesIO()  # in memory first: write() puts it in place of the old
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -218,7 +217,7 @@ def plot_history(history):
     losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
     predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
     predictions.set_xlabel("epoch")
-    # Grey lines: if D always says 0.5. -log(0.5) is 0.69, the D loss a sum of two.
+    # Grey: the curves if D always says 0.5. -log(0.5) is 0.69, D's loss a sum of two.
     for axes, level in (losses, 2 * 0.69), (losses, 0.69), (predictions, 0.5):
         axes.axhline(level, color="grey", linewidth=0.5)
         axes.legend()
@@ -226,7 +225,7 @@ def plot_history(history):
 
 
 def write(file, path):
-    """Write to the disk. The old file stays until the new one is complete."""
+    """Write this file in memory to the disk. The old one stays until it is complete."""
     part = path.with_name(path.name + ".part")
     for attempt in 1, 2:  # twice: on Windows, it may be open elsewhere
         try:
@@ -280,7 +279,7 @@ def load_run(folder):
 
 
 def read_options(argv):
-    """The options among these words; if None, among those of the command line."""
+    """The options in `argv`, a list of words; if None, in the command line."""
     parser = argparse.ArgumentParser(description="Train a GAN to draw digits.")
     parser.add_argument("--epochs", type=int, default=NUM_EPOCHS, help="in all")
     parser.add_argument("--seed", type=int, help="of the random numbers (default: 0)")
