@@ -19,7 +19,7 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings. If you change them and go on with an old run (--resume), the new ones count.
+# Settings. Changed ones count for an old run, too (--resume); NOISE_SIZE then must stay.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
@@ -72,19 +72,19 @@ def train(images, device, folder, run):
     """Train both networks on (M, 1, 28, 28) images; save in `folder` after each epoch.
 
     `run`, a dict from main(), is kept for --resume: "seed", "num_epochs", "next_epoch",
-    "batches" (done), "history" (losses), "states" (of networks and optimizers)."""
+    "batches" (done), "history" (losses etc.), "states" (of networks and optimizers)."""
     torch.manual_seed(run["seed"])  # same seed, same random numbers
     fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # always the same, to compare
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: values do not
-    # shrink from layer to layer, and digits come sooner. Only in these, by trial.
+    # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: values shrink
+    # less from layer to layer, and digits come sooner. Only in these, by trial.
     for layer in generator[0], generator[2], generator[4]:  # each Linear before a SiLU
         nn.init.kaiming_uniform_(layer.weight)
     average = make_generator().to(device)  # (+) a running mean of generator's weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
-    # fused: only faster.
+    # fused: faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), LEARNING_RATE, BETAS, fused=True)
     parts = dict(D=discriminator, G=generator, average=average,
@@ -108,7 +108,7 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            discriminator.train()  # (+) dropout on: without, some digits got rare
+            discriminator.train()  # (+) dropout on: without, some digits got rarer
             real_predictions = discriminator(real_images)
             fake_predictions = discriminator(fake_images)
             real_loss = criterion(real_predictions, real_labels)

@@ -144,7 +144,7 @@ setrlimit(RLIMIT_CORE, (0, 0)); setrlimit(RLIMIT_FSIZE, ({room}, {room}))"""
 def test_stopped_in_epoch_2_and_resumed_ends_as_if_never_stopped(options, begun, finished):
     """Each time, what is in the folder stays whole, and the checkpoint that of epoch 1."""
     again, checkpoint = [*options, "--resume", begun], (begun / "checkpoint.pt").read_bytes()
-    for before, code, errors in (  # pictures have more than 10 kB, generator.pt 5 MB
+    for before, code, errors in (  # pictures have more than 10 kB, generator.pt 3.6 MB
         (IN_AN_EPOCH.format(sign=9), -signal.SIGKILL, ""),
         (IN_AN_EPOCH.format(sign=2), 1, f'Stopped. [^\n]* go on with --resume "{begun}"\n'),
         (IN_A_FILE.format(room=10_000, then="SIG_DFL"), -signal.SIGXFSZ, ""),
