@@ -19,12 +19,12 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings. Changed ones count for an old run, too (--resume); NOISE_SIZE then must stay.
+# Settings. If you change them and go on with an old run (--resume), the new ones count.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 6e-4  # by trial
 BETAS = (0.0, 0.999)  # (+) of Adam. PyTorch's default, (0.9, 0.999), made all fakes alike
-NOISE_SIZE = 100  # random numbers for each drawn image
+NOISE_SIZE = 100  # random numbers for each drawn image; not to change for --resume
 
 
 def load_mnist(data_dir):
@@ -188,7 +188,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory first: write() puts it in place of the old
+    file = io.BytesIO()  # in memory: torch.save itself would hide a full disk
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -225,7 +225,7 @@ def plot_history(history):
 
 
 def write(file, path):
-    """Write this file in memory to the disk. The old one stays until it is complete."""
+    """Write a file in memory to the disk. The old one stays until this is complete."""
     part = path.with_name(path.name + ".part")
     for attempt in 1, 2:  # twice: on Windows, it may be open elsewhere
         try:
