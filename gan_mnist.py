@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from matplotlib.figure import Figure
@@ -171,7 +170,6 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
-    num_epochs = run["num_epochs"]
     # Usually about 1. In trials, no loss above 28 fell again. NaN is never < 28.
     if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
@@ -180,10 +178,9 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     run["states"] = {name: part.state_dict() for name, part in parts.items()}
     with torch.no_grad():
         save_files(epoch, folder, run, parts["average"](fixed_noise))
-    left = (time.monotonic() - started) * (num_epochs - epoch)
-    line = f"epoch {epoch:2}/{num_epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f}"
-    line += f"  D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left"
-    print(line, flush=True)
+    left = (time.monotonic() - started) * (run["num_epochs"] - epoch)
+    print(f"epoch {epoch:2}/{run['num_epochs']}  D loss {d_loss:.2f}  G loss {g_loss:.2f} ",
+          f"D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left", flush=True)
 
 
 def save_files(epoch, folder, run, samples):
@@ -273,7 +270,7 @@ def load_run(folder):
         run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         run["next_epoch"]  # raises KeyError if this is some other file
         return run
-    except (OSError, EOFError, RuntimeError, KeyError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises one of many
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         sys.exit(f"Cannot go on with {folder}: {reason}")
 

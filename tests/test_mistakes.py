@@ -19,15 +19,12 @@ from torchvision.datasets import MNIST
 import gan_mnist
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["--epochs=many", "--seed=x", "--what", "--resume=a --output-dir=b", "--resume=a --seed=0"],
-)
-def test_options_that_cannot_be(words, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run_main(*words.split())
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert stop.value.code == 2 and "error: " in line and words.split()[-1].split("=")[0] in line
+def test_options_that_cannot_be(capsys):
+    for words in "--epochs=many", "--seed=x", "--resume=a --output-dir=b", "--resume=a --seed=0":
+        with pytest.raises(SystemExit, match="^2$"):
+            run_main(*words.split())
+        option, line = words.split()[-1].split("=")[0], capsys.readouterr().err.splitlines()[-1]
+        assert re.search(f"error: .*{option}", line), line
 
 
 def test_what_cannot_be_used(options, first_epoch, tmp_path, monkeypatch):
@@ -40,7 +37,7 @@ def test_what_cannot_be_used(options, first_epoch, tmp_path, monkeypatch):
     shutil.copy(first_epoch / "checkpoint.pt", "cut")
     os.truncate("cut/checkpoint.pt", 1_000_000)
     shutil.copy(first_epoch / "generator.pt", "half/checkpoint.pt")
-    Path("empty/checkpoint.pt").touch()
+    torch.save([1], "empty/checkpoint.pt")
     os.mkdir("bad")
     Path("bad/checkpoint.pt").write_bytes(b"cio\nopen\n(S'made.txt'\nS'w'\ntR.")  # makes a file
     before = contents(tmp_path)
@@ -91,14 +88,14 @@ def test_a_gpu_of_pytorchs_choice_that_cannot_be_used(options, tmp_path, monkeyp
 LOGITS = "nn.BCELoss", "nn.BCEWithLogitsLoss", "        nn.Sigmoid(),", "        # nn.Sigmoid(),"
 
 
-@pytest.mark.parametrize(
-    "edits",
-    [
-        setting("LEARNING_RATE", 1),
-        setting("LEARNING_RATE", 0.005) + setting("BATCH_SIZE", 5),
-        setting("LEARNING_RATE", 1e30) + LOGITS,  # a loss of NaN
-    ],
+LOST = (
+    setting("LEARNING_RATE", 1),
+    setting("LEARNING_RATE", 0.005) + setting("BATCH_SIZE", 5),
+    setting("LEARNING_RATE", 1e30) + LOGITS,  # a loss of NaN
 )
+
+
+@pytest.mark.parametrize("edits", LOST)
 def test_training_that_is_lost_leaves_the_last_good_checkpoint(edits, options, begun, capsys):
     with pytest.raises(SystemExit, match="^Training has failed[^\n]*LEARNING_RATE[^\n]*$"):
         run_main(*options, "--resume", begun, "--epochs", 9, main=edited(begun.parent, *edits))
@@ -107,25 +104,19 @@ def test_training_that_is_lost_leaves_the_last_good_checkpoint(edits, options, b
     assert torch.tensor(history)[:, :2].max() < 28
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "error", "words"),
-    [
-        (
-            "nn.Sigmoid(),",
-            "nn.Tanh(),",
-            RuntimeError,
-            "all elements of input should be between 0 and 1",
-        ),
-        ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", RuntimeError, "shape '.7, 1.'"),
-        ("= datasets.MNIST(", "= datasets.MNITS(", AttributeError, "module 'torchvision"),
-        ("# (2)", "open('no.txt')  #", FileNotFoundError, "no.txt"),
-        ("NOISE_SIZE = 100", "NOISE_SIZE = 50", RuntimeError, "Error.s. in loading state_dict"),
-    ],
+SLIPS = (
+    ("nn.Sigmoid(),", "nn.Tanh(),", RuntimeError, "elements .* should be between 0 and 1"),
+    ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", RuntimeError, "shape '.7, 1.'"),
+    ("= datasets.MNIST(", "= datasets.MNITS(", AttributeError, "module 'torchvision"),
+    ("# (2)", "open('no.txt')  #", FileNotFoundError, "no.txt"),
+    ("NOISE_SIZE = 100", "NOISE_SIZE = 50", RuntimeError, "Error.s. in loading state_dict"),
 )
-def test_a_slip_in_the_readers_edit_keeps_its_traceback(
-    old, new, error, words, options, begun, capsys
-):
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_the_readers_edit_keeps_its_traceback(slip, options, begun, capsys):
     """What was raised arrives as it was, and nothing promises that one can go on."""
+    old, new, error, words = slip
     with pytest.raises(error, match=words):
         run_main(*options, "--resume", begun, main=edited(begun.parent, old, new))
     assert "go on" not in "".join(capsys.readouterr())
