@@ -178,8 +178,9 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     run["states"] = {name: part.state_dict() for name, part in parts.items()}
     with torch.no_grad():
         save_files(epoch, folder, run, parts["average"](fixed_noise))
-    left = (time.monotonic() - started) * (run["num_epochs"] - epoch)
-    print(f"epoch {epoch:2}/{run['num_epochs']}  D loss {d_loss:.2f}  G loss {g_loss:.2f} ",
+    num_epochs = run["num_epochs"]
+    left = (time.monotonic() - started) * (num_epochs - epoch)
+    print(f"epoch {epoch:2}/{num_epochs}  D loss {d_loss:.2f}  G loss {g_loss:.2f} ",
           f"D(x) {on_real:.2f}  D(G(z)) {on_fake:.2f}  {left:4.0f} s left", flush=True)
 
 
