@@ -21,7 +21,7 @@ from torchvision import datasets, utils
 # Settings. If you change them and go on with an old run (--resume), the new ones count.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
-LEARNING_RATE = 6e-4  # by trial
+LEARNING_RATE = 8e-4  # by trial
 BETAS = (0.0, 0.999)  # (+) of Adam. PyTorch's default, (0.9, 0.999), made all fakes alike
 NOISE_SIZE = 100  # random numbers for each drawn image; not to change for --resume
 
@@ -140,8 +140,8 @@ def train(images, device, folder, run):
 def update_average(average, generator, batches):
     """Move each weight of `average` a share of the way to the generator's. Those jump to
     and fro; their mean draws better. A share of 1/n makes about the last n batches count;
-    here n is (batches + 15) / 15, about the last fifteenth of the training (by trial)."""
-    share = 15 / (batches + 15)  # at first 1: a copy
+    here n is (batches + 10) / 10, about the last tenth of the training (by trial)."""
+    share = 10 / (batches + 10)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
 
@@ -215,8 +215,8 @@ def plot_history(history):
     losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
     predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
     predictions.set_xlabel("epoch")
-    # Grey: the curves if D always says 0.5. -log(0.5) is 0.69, D's loss a sum of two.
-    for axes, level in (losses, 2 * 0.69), (losses, 0.69), (predictions, 0.5):
+    # Grey: the curves if D always says 0.5. -log(0.5) is 0.693, D's loss a sum of two.
+    for axes, level in (losses, 2 * 0.693), (losses, 0.693), (predictions, 0.5):
         axes.axhline(level, color="grey", linewidth=0.5)
         axes.legend()
     return figure

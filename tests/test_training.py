@@ -45,7 +45,7 @@ def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp
     batches = DataLoader(load_mnist(options[1]), 100, shuffle=True)
     for number, images in enumerate(batches):
         losses += [notebooks.train_on_batch(half_blind, generator, *optimizers, images)]
-        share = 15 / (number + 15)
+        share = 10 / (number + 10)
         average = [mean.lerp(w, share) for mean, w in zip(average, generator.parameters())]
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     averaged = torch.load(tmp_path / "run" / "generator.pt", weights_only=True)
@@ -55,8 +55,8 @@ def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp
     assert saved["history"][0][:2] == pytest.approx(torch.tensor(losses).mean(0).tolist())
 
 
-def test_two_epochs_draw_better_digits_than_forty_of_the_notebooks_loop(tmp_path):
-    run_main("--epochs", 2, "--device", "cpu", "--output-dir", tmp_path / "run")
+def test_one_epoch_draws_better_digits_than_forty_of_the_notebooks_loop(tmp_path):
+    run_main("--epochs", 1, "--device", "cpu", "--output-dir", tmp_path / "run")
     trained = quality.load_generator(tmp_path / "run" / "generator.pt")
     classifier, digits = quality.load_classifier(), quality.load_digits(train=False)[0]
     features = [quality.look(classifier, x)[0] for x in (*quality.draws(trained, 1), digits)]
