@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from matplotlib.figure import Figure
@@ -269,9 +270,11 @@ def load_run(folder):
     """What a run has saved. weights_only: code that may hide in it is not executed."""
     try:
         run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-        run["next_epoch"]  # raises KeyError if this is some other file
+        if "next_epoch" not in run:
+            raise ValueError("checkpoint.pt is some other file")
         return run
-    except Exception as error:  # a damaged file raises one of many
+    except (OSError, EOFError, LookupError, RuntimeError, ValueError,
+            UnpicklingError) as error:  # a damaged file raises each of these
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         sys.exit(f"Cannot go on with {folder}: {reason}")
 

@@ -109,6 +109,7 @@ SLIPS = (
     ("mnist.data.unsqueeze(1)", "mnist.data.view(7, 1)", RuntimeError, "shape '.7, 1.'"),
     ("= datasets.MNIST(", "= datasets.MNITS(", AttributeError, "module 'torchvision"),
     ("# (2)", "open('no.txt')  #", FileNotFoundError, "no.txt"),
+    ("weights_only=True", "weight_only=True", TypeError, "weight_only"),
     ("NOISE_SIZE = 100", "NOISE_SIZE = 50", RuntimeError, "Error.s. in loading state_dict"),
 )
 
