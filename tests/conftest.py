@@ -30,20 +30,17 @@ def run_main(*arguments, main=gan_mnist.main):
     main([str(word) for word in arguments])
 
 
-def edited(folder, *edits):
-    """The `main` of a copy of the script after the reader's edits, each an old and a new text."""
+def edited(folder, *edits, **settings):
+    """The `main` of a copy of the script after the reader's edits, each an old and a new text, and
+    with these settings at its top."""
     source, script = (ROOT / "gan_mnist.py").read_text(encoding="utf-8"), folder / "edited.py"
+    for name, value in settings.items():
+        edits += re.search(rf"^{name} = .*", source, re.MULTILINE)[0], f"{name} = {value}"
     for old, new in zip(edits[::2], edits[1::2]):
         assert old in source, old
         source = source.replace(old, new)
     script.write_text(source, encoding="utf-8")
     return runpy.run_path(str(script))["main"]
-
-
-def setting(name, value):
-    """The edit that gives a constant at the top of the script another value."""
-    source = (ROOT / "gan_mnist.py").read_text(encoding="utf-8")
-    return re.search(rf"^{name} = .*?(?=  #|$)", source, re.MULTILINE)[0], f"{name} = {value}"
 
 
 def plain(value):

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from conftest import ROOT, edited, run_main, setting
+from conftest import ROOT, edited, run_main
 from PIL import Image
 
 NAMES = "README.md", "README.zh-CN.md", "benchmarks/README.md", "gan_mnist.py", ".ci/run"
@@ -78,6 +78,6 @@ def test_every_edit_runs(options, finished, tmp_path, monkeypatch, capsys):
     names = "import datasets, utils", "import datasets, transforms, utils"
     assert names[1] in ENGLISH and names[1] in CHINESE
     monkeypatch.chdir(tmp_path)
-    main = edited(tmp_path, old, own + "\n", *names, *setting("BATCH_SIZE", 6000))
+    main = edited(tmp_path, old, own + "\n", *names, BATCH_SIZE=6000)
     run_main(*words, "own", main=main)
     assert "60,000 images" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import sys
 import pytest
 import quality
 import torch
-from conftest import command, contents, edited, run_main, setting
+from conftest import command, contents, edited, run_main
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageSequence
 from torchvision.utils import save_image
@@ -94,8 +94,8 @@ def test_frames_are_in_order_whatever_else_is_there(options, begun):
 
 def test_what_the_file_says_counts_when_a_run_is_resumed(options, begun):
     """Number of epochs, rate, betas, batch size. The seed stays the run's."""
-    edits = ("NUM_EPOCHS", 2), ("BATCH_SIZE", 50), ("LEARNING_RATE", 1e-4), ("BETAS", (0.5, 0.9))
-    main = edited(begun.parent, *(text for edit in edits for text in setting(*edit)))
+    settings = dict(NUM_EPOCHS=2, BATCH_SIZE=50, LEARNING_RATE=1e-4, BETAS=(0.5, 0.9))
+    main = edited(begun.parent, **settings)
     run_main(*options[:-2], "--resume", begun, main=main)
     saved = torch.load(begun / "checkpoint.pt", weights_only=True)
     assert saved["seed"] == 0 and len(saved["history"]) == 2
