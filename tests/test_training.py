@@ -24,7 +24,7 @@ def test_images_are_those_that_torchvision_converts_one_by_one():
 
 
 def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp_path, request):
-    """But that He's first weights and betas are others, and that step (4) hides a fifth of the
+    """But that He's first weights and betas are others, and that step (4) hides 15 % of the
     pixels. In float64, so that only another calculation makes a difference."""
     request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
     torch.set_default_dtype(torch.float64)
@@ -36,7 +36,7 @@ def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp
         torch.nn.init.kaiming_uniform_(layer.weight)
     optimizers = [torch.optim.Adam(n.parameters(), LEARNING_RATE, (0.0, 0.999)) for n in networks]
     average, losses = list(make_generator().parameters()), []
-    hidden = itertools.cycle([0.2, 0.2, 0])  # real and fake images of (4), those of (5b)
+    hidden = itertools.cycle([0.15, 0.15, 0])  # real and fake images of (4), those of (5b)
 
     def half_blind(images):
         return discriminator(torch.nn.functional.dropout(images, next(hidden)))
