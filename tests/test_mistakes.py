@@ -88,12 +88,18 @@ def test_a_gpu_of_pytorchs_choice_that_cannot_be_used(options, tmp_path, monkeyp
 LOGITS = "nn.BCELoss", "nn.BCEWithLogitsLoss", "        nn.Sigmoid(),", "        # nn.Sigmoid(),"
 
 
-@pytest.mark.parametrize("edits, rate, size", [((), 1, 100), ((), 0.005, 5), (LOGITS, 1e30, 100)])
+LOST = (  # by the loss of the discriminator, by that of the generator, by a loss of NaN
+    ((), dict(LEARNING_RATE=1)),
+    ((), dict(LEARNING_RATE=0.005, BATCH_SIZE=5, BETAS=(0.9, 0.999))),
+    (LOGITS, dict(LEARNING_RATE=1e30)),
+)
+
+
+@pytest.mark.parametrize("edits, settings", LOST)
 def test_training_that_is_lost_leaves_the_last_good_checkpoint(
-    edits, rate, size, options, begun, capsys
+    edits, settings, options, begun, capsys
 ):
-    """The last one has a loss of NaN."""
-    main = edited(begun.parent, *edits, LEARNING_RATE=rate, BATCH_SIZE=size)
+    main = edited(begun.parent, *edits, **settings)
     with pytest.raises(SystemExit, match="^Training has failed[^\n]*LEARNING_RATE[^\n]*$"):
         run_main(*options, "--resume", begun, "--epochs", 9, main=main)
     history = torch.load(begun / "checkpoint.pt", weights_only=True)["history"]
