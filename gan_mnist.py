@@ -23,16 +23,18 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 8e-4  # by trial
-BETAS = (0.0, 0.999)  # (+) of Adam. PyTorch's default, (0.9, 0.999), made all fakes alike
+# (+) For Adam, the optimizer. The first is momentum: how much of the last steps goes into
+# the next one. With PyTorch's default, 0.9, all fakes were alike.
+BETAS = (0.0, 0.999)
 NOISE_SIZE = 100  # random numbers for each drawn image; not to change for --resume
 
 
 def load_mnist(data_dir):
-    """MNIST's images: (60000, 1, 28, 28), 0 (black) to 1. Its labels are not used."""
+    """MNIST images: (60000, 1, 28, 28), 0 (black) to 1, without the labels (0 to 9)."""
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[-1]
+        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # says why
         sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
     return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
 
@@ -41,7 +43,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels: on in (4), off in (5b)
+        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels where train() turns it on
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 128),
@@ -62,7 +64,7 @@ def make_generator():
         nn.SiLU(),
         nn.Linear(128, 128),
         nn.SiLU(),
-        nn.Linear(128, 784),  # hidden; as wide as the image by coincidence
+        nn.Linear(128, 784),  # not the image yet: 784 by trial
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -73,20 +75,20 @@ def make_generator():
 def train(images, device, folder, run):
     """Train both networks on (M, 1, 28, 28) images; save in `folder` after each epoch.
 
-    `run`, a dict from main(), is kept for --resume: "seed", "num_epochs", "next_epoch",
-    "batches" (done), "history" (losses etc.), "states" (of networks and optimizers)."""
+    `run`, a dict, is what --resume needs: "seed", "num_epochs", "next_epoch", "batches"
+    (done so far), "history" (losses etc.), "states" (of networks and optimizers)."""
     torch.manual_seed(run["seed"])  # same seed, same random numbers
-    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # the same in each epoch
+    fixed_noise = torch.randn(64, NOISE_SIZE).to(device)  # for the pictures
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Kaiming He's initial weights (2015) are larger than PyTorch's: values shrink
-    # less from layer to layer, and digits come sooner. Only in these, by trial.
-    for layer in generator[0], generator[2], generator[4], generator[6]:  # hidden layers
+    # (+) Kaiming He's initial weights (2015) for the generator's hidden layers are larger
+    # than PyTorch's: values shrink less from layer to layer, and digits come sooner.
+    for layer in generator[0], generator[2], generator[4], generator[6]:  # Linear
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) a running mean of generator's weights
+    average = make_generator().to(device)  # (+) of its weights; draws the pictures
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
-    # fused: faster.
+    # fused: the same Adam, but faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
     g_optimizer = optim.Adam(generator.parameters(), LEARNING_RATE, BETAS, fused=True)
     parts = dict(D=discriminator, G=generator, average=average,
@@ -94,7 +96,7 @@ def train(images, device, folder, run):
     load_states(parts, run["states"])  # with --resume; a new run has none
 
     for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
-        # Seeded anew: a resumed run has the random numbers of one that never stopped.
+        # A seed for each epoch: resumed, a run draws the same as if it had never stopped.
         torch.manual_seed(run["seed"] * 1_000_000 + epoch)
         started = time.monotonic()
         batch_means = []  # of losses and predictions
@@ -110,7 +112,7 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            discriminator.train()  # (+) dropout on: without, some digits got rarer
+            discriminator.train()  # (+) dropout on: without it, G drew some digits less
             real_predictions = discriminator(real_images)
             fake_predictions = discriminator(fake_images)
             real_loss = criterion(real_predictions, real_labels)
@@ -129,7 +131,7 @@ def train(images, device, folder, run):
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: keep gradients for G alone. Plain backward() does the same, slower.
+            # inputs: gradients for G alone. D's are of no use here: (4) would clear them.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -142,9 +144,9 @@ def train(images, device, folder, run):
 @torch.no_grad()
 def update_average(average, generator, batches):
     """Move each weight of `average` a share of the way to the generator's. Those jump to
-    and fro; their mean draws better. A share of 1/n makes about the last n batches count;
-    here n is (batches + 10) / 10, about the last tenth of the training (by trial)."""
-    share = 10 / (batches + 10)  # at first 1: a copy
+    and fro; their mean draws better. With a share of 1/100 about the last 100 batches
+    count, older ones fade. Here, about the last tenth of all so far counts (by trial)."""
+    share = 10 / (batches + 10)  # 1, a copy, at first; about 1/100 after 1,000 batches
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
 
@@ -157,7 +159,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer: rate and betas as set above
+        if "param_groups" in state:  # an optimizer: not the saved rate and betas
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -173,8 +175,8 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
-    # Usually about 1. In trials, no loss above 28 fell again. NaN is never < 28.
-    if not (d_loss < 28 and g_loss < 28):
+    # Usually about 1. In trials, a loss above 28 never fell again.
+    if not (d_loss < 28 and g_loss < 28):  # true for NaN, too
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
     run["history"].append(means)
@@ -189,7 +191,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory: given a path, torch.save misses a full disk
+    file = io.BytesIO()  # in memory: only write() meets a full disk
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -197,7 +199,8 @@ def save_files(epoch, folder, run, samples):
     write(file, folder / "losses.png")
     file = io.BytesIO()
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
-    frames = [Image.open(grid).convert("L") for grid in grids if grid.exists()]  # L: grey
+    there = [grid for grid in grids if grid.exists()]  # not those that were deleted
+    frames = [Image.open(grid).convert("L") for grid in there]  # L: grey
     options = dict(save_all=True, append_images=frames[1:], duration=200, loop=0)
     frames[0].save(file, "GIF", optimize=False, **options)  # optimize would be slower
     write(file, folder / "training.gif")
@@ -218,17 +221,19 @@ def plot_history(history):
     losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
     predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
     predictions.set_xlabel("epoch")
-    # Grey: the curves if D always says 0.5. -log(0.5) is 0.693, D's loss a sum of two.
-    for axes, level in (losses, 2 * 0.693), (losses, 0.693), (predictions, 0.5):
-        axes.axhline(level, color="grey", linewidth=0.5)
-        axes.legend()
+    losses.legend()
+    predictions.legend()
+    # Thin lines: the curves if D always says 0.5.
+    losses.axhline(0.693, color="grey", linewidth=0.5)  # -log(0.5)
+    losses.axhline(2 * 0.693, color="grey", linewidth=0.5)  # D's: a sum of two
+    predictions.axhline(0.5, color="grey", linewidth=0.5)
     return figure
 
 
 def write(file, path):
     """Write a file in memory to the disk. The old one stays until this is complete."""
     part = path.with_name(path.name + ".part")
-    for attempt in 1, 2:  # twice: on Windows, it may be open elsewhere
+    for attempt in 1, 2:  # a second try: on Windows, the old one may be open elsewhere
         try:
             part.write_bytes(file.getvalue())
             part.replace(path)
@@ -269,14 +274,14 @@ def new_folder(folder):
 
 
 def load_run(folder):
-    """What a run has saved. weights_only: code that may hide in it is not executed."""
+    """What a run has saved. weights_only: such a file can hold code; it is not run."""
     try:
         run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         if "next_epoch" not in run:
             raise ValueError("checkpoint.pt is some other file")
         return run
     except (OSError, EOFError, LookupError, RuntimeError, ValueError,
-            UnpicklingError) as error:  # a damaged file raises each of these
+            UnpicklingError) as error:  # which one, depends on the damage
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         sys.exit(f"Cannot go on with {folder}: {reason}")
 
@@ -299,7 +304,7 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # a million times it (in train) must fit 64 bits
+    seed = (options.seed or 0) % 10**12  # train() multiplies it: 64 bits at most
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
