@@ -23,18 +23,18 @@ from torchvision import datasets, utils
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 8e-4  # by trial
-# (+) For Adam, the optimizer. The first is momentum: how much of the last steps goes into
-# the next one. With PyTorch's default, 0.9, all fakes were alike.
+# (+) For Adam, the optimizer. The first is momentum, how much of the last steps goes into
+# the next: with PyTorch's 0.9, all fakes were alike. The second is PyTorch's.
 BETAS = (0.0, 0.999)
 NOISE_SIZE = 100  # random numbers for each drawn image; not to change for --resume
 
 
 def load_mnist(data_dir):
-    """MNIST images: (60000, 1, 28, 28), 0 (black) to 1, without the labels (0 to 9)."""
+    """MNIST images: (60000, 1, 28, 28), 0 (black) to 1, no labels: a GAN needs none."""
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # says why
+        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # the cause
         sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
     return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
 
@@ -43,7 +43,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels where train() turns it on
+        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels; see .train() and .eval()
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 128),
@@ -64,7 +64,7 @@ def make_generator():
         nn.SiLU(),
         nn.Linear(128, 128),
         nn.SiLU(),
-        nn.Linear(128, 784),  # not the image yet: 784 by trial
+        nn.Linear(128, 784),  # hidden, too: 784 is by trial
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -86,7 +86,7 @@ def train(images, device, folder, run):
     # than PyTorch's: values shrink less from layer to layer, and digits come sooner.
     for layer in generator[0], generator[2], generator[4], generator[6]:  # Linear
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) of its weights; draws the pictures
+    average = make_generator().to(device)  # (+) running mean of G's weights, to draw with
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: the same Adam, but faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -96,7 +96,8 @@ def train(images, device, folder, run):
     load_states(parts, run["states"])  # with --resume; a new run has none
 
     for epoch in range(run["next_epoch"], run["num_epochs"] + 1):
-        # A seed for each epoch: resumed, a run draws the same as if it had never stopped.
+        # Each epoch has a seed of its own, so that a resumed run gets the same random
+        # numbers as one that never stopped.
         torch.manual_seed(run["seed"] * 1_000_000 + epoch)
         started = time.monotonic()
         batch_means = []  # of losses and predictions
@@ -112,7 +113,7 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            discriminator.train()  # (+) dropout on: without it, G drew some digits less
+            discriminator.train()  # (+) dropout on: else some digits came less often
             real_predictions = discriminator(real_images)
             fake_predictions = discriminator(fake_images)
             real_loss = criterion(real_predictions, real_labels)
@@ -131,7 +132,7 @@ def train(images, device, folder, run):
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: gradients for G alone. D's are of no use here: (4) would clear them.
+            # inputs: spares the gradients for D, which nobody uses. The same, but faster.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -143,10 +144,10 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` a share of the way to the generator's. Those jump to
-    and fro; their mean draws better. With a share of 1/100 about the last 100 batches
-    count, older ones fade. Here, about the last tenth of all so far counts (by trial)."""
-    share = 10 / (batches + 10)  # 1, a copy, at first; about 1/100 after 1,000 batches
+    """Move each weight of `average` a share of the way to the generator's, as these jump
+    to and fro: their mean draws better. With a share of 1/100, about the last 100 batches
+    count; with 10/n after n batches, about the last n/10, a tenth of all (by trial)."""
+    share = 10 / (batches + 10)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
 
@@ -159,7 +160,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer: not the saved rate and betas
+        if "param_groups" in state:  # an optimizer: keep the rate and betas set above
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -175,8 +176,8 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
-    # Usually about 1. In trials, a loss above 28 never fell again.
-    if not (d_loss < 28 and g_loss < 28):  # true for NaN, too
+    # Usually about 1. In trials, a loss above 28 never fell again. NaN < 28 is False.
+    if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
     run["history"].append(means)
@@ -191,7 +192,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory: only write() meets a full disk
+    file = io.BytesIO()  # in memory, so that only write() has to do with the disk
     utils.save_image(samples, file, "PNG")
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
@@ -201,8 +202,8 @@ def save_files(epoch, folder, run, samples):
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
     there = [grid for grid in grids if grid.exists()]  # not those that were deleted
     frames = [Image.open(grid).convert("L") for grid in there]  # L: grey
-    options = dict(save_all=True, append_images=frames[1:], duration=200, loop=0)
-    frames[0].save(file, "GIF", optimize=False, **options)  # optimize would be slower
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=200,
+                   loop=0, optimize=False)  # to optimize would be slower
     write(file, folder / "training.gif")
     file = io.BytesIO()
     weights = run["states"]["average"].items()
@@ -218,6 +219,7 @@ def plot_history(history):
     epochs, means = range(1, len(history) + 1), torch.tensor(history)
     figure = Figure(figsize=(8, 6))
     losses, predictions = figure.subplots(2)
+    # A curve for each column.
     losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
     predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
     predictions.set_xlabel("epoch")
@@ -249,10 +251,10 @@ def find_device(name):
     try:
         gpu = torch.accelerator.current_accelerator(check_available=True)  # or None
         device = torch.device(name or gpu or "cpu")
-        torch.ones(1, device=device).item()  # fails if it does not work
+        torch.ones(1, device=device).item()  # a trial: an error if it does not work
         return device
     except (RuntimeError, AssertionError) as error:  # PyTorch raises both
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]  # the rest is advice
         if name:
             sys.exit(f"Cannot use --device {name}: {reason}")
         print(f"Cannot use the GPU: {reason}. The CPU is used.")
@@ -274,7 +276,7 @@ def new_folder(folder):
 
 
 def load_run(folder):
-    """What a run has saved. weights_only: such a file can hold code; it is not run."""
+    """What a run has saved. weights_only: code hidden in the file is not run."""
     try:
         run = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         if "next_epoch" not in run:
@@ -304,7 +306,7 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # train() multiplies it: 64 bits at most
+    seed = (options.seed or 0) % 10**12  # a million times this, in train(): 64 bits
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
