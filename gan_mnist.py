@@ -219,16 +219,16 @@ def plot_history(history):
     epochs, means = range(1, len(history) + 1), torch.tensor(history)
     figure = Figure(figsize=(8, 6))
     losses, predictions = figure.subplots(2)
-    # A curve for each column.
-    losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
-    predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
-    predictions.set_xlabel("epoch")
-    losses.legend()
-    predictions.legend()
     # Thin lines: the curves if D always says 0.5.
     losses.axhline(0.693, color="grey", linewidth=0.5)  # -log(0.5)
     losses.axhline(2 * 0.693, color="grey", linewidth=0.5)  # D's: a sum of two
     predictions.axhline(0.5, color="grey", linewidth=0.5)
+    # A curve for each column.
+    losses.plot(epochs, means[:, :2], ".-", label=["D loss", "G loss"])
+    losses.legend()
+    predictions.plot(epochs, means[:, 2:], ".-", label=["D(x)", "D(G(z))"])
+    predictions.legend()
+    predictions.set_xlabel("epoch")
     return figure
 
 
