@@ -19,14 +19,14 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings. If you change them and go on with an old run (--resume), the new ones count.
+# Settings. Changed ones count for a resumed run, too; only NOISE_SIZE must then stay.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 8e-4  # by trial
 # (+) For Adam, the optimizer. The first is momentum, how much of the last steps goes into
-# the next: with PyTorch's 0.9, all fakes were alike. The second is PyTorch's.
+# the next: with 0.9, PyTorch's default, all fakes were alike. The second is the default.
 BETAS = (0.0, 0.999)
-NOISE_SIZE = 100  # random numbers for each drawn image; not to change for --resume
+NOISE_SIZE = 100  # random numbers for each drawn image
 
 
 def load_mnist(data_dir):
@@ -34,7 +34,8 @@ def load_mnist(data_dir):
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[-1]  # the cause
+        # No network, or a damaged file. Of several lines, the last one tells.
+        reason = f"{type(error).__name__}: {error}".splitlines()[-1]
         sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
     return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
 
@@ -43,7 +44,7 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels; see .train() and .eval()
+        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels: in step (4), not in (5b)
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 128),
@@ -64,7 +65,7 @@ def make_generator():
         nn.SiLU(),
         nn.Linear(128, 128),
         nn.SiLU(),
-        nn.Linear(128, 784),  # hidden, too: 784 is by trial
+        nn.Linear(128, 784),  # hidden, like the others: 784 by chance
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -82,11 +83,11 @@ def train(images, device, folder, run):
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Kaiming He's initial weights (2015) for the generator's hidden layers are larger
-    # than PyTorch's: values shrink less from layer to layer, and digits come sooner.
+    # (+) Kaiming He's initial weights (2015), larger than nn.Linear's own, in the hidden
+    # layers: values shrink less from layer to layer, and digits come sooner.
     for layer in generator[0], generator[2], generator[4], generator[6]:  # Linear
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) running mean of G's weights, to draw with
+    average = make_generator().to(device)  # (+) to be the mean of its weights over time
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: the same Adam, but faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -132,7 +133,7 @@ def train(images, device, folder, run):
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: spares the gradients for D, which nobody uses. The same, but faster.
+            # inputs: spares gradients for D's weights, which nobody uses. It is faster.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -144,9 +145,9 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` a share of the way to the generator's, as these jump
-    to and fro: their mean draws better. With a share of 1/100, about the last 100 batches
-    count; with 10/n after n batches, about the last n/10, a tenth of all (by trial)."""
+    """Move each weight of `average` a share of the way to the generator's weight. The
+    generator's jump from batch to batch; their mean draws better. Of all batches so far,
+    about the last tenth counts (by trial): a share of 1/k would let the last k count."""
     share = 10 / (batches + 10)  # at first 1: a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
@@ -160,7 +161,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer: keep the rate and betas set above
+        if "param_groups" in state:  # an optimizer's rate and betas: the new ones
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -176,7 +177,7 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
-    # Usually about 1. In trials, a loss above 28 never fell again. NaN < 28 is False.
+    # Usually about 1. In trials, a loss above 28 never fell again. NaN ends it, too.
     if not (d_loss < 28 and g_loss < 28):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
@@ -192,13 +193,14 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
 
 def save_files(epoch, folder, run, samples):
     """Save the pictures, the averaged generator and, last, what --resume needs."""
-    file = io.BytesIO()  # in memory, so that only write() has to do with the disk
-    utils.save_image(samples, file, "PNG")
+    file = io.BytesIO()  # in memory: write() brings it to the disk
+    utils.save_image(samples, file, "PNG")  # a grid, 8 x 8
     write(file, folder / f"epoch_{epoch:03}.png")
     file = io.BytesIO()
     plot_history(run["history"]).savefig(file)
     write(file, folder / "losses.png")
     file = io.BytesIO()
+    # From the files, since those before a --resume are only there.
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
     there = [grid for grid in grids if grid.exists()]  # not those that were deleted
     frames = [Image.open(grid).convert("L") for grid in there]  # L: grey
@@ -235,7 +237,7 @@ def plot_history(history):
 def write(file, path):
     """Write a file in memory to the disk. The old one stays until this is complete."""
     part = path.with_name(path.name + ".part")
-    for attempt in 1, 2:  # a second try: on Windows, the old one may be open elsewhere
+    for attempt in 1, 2:  # twice: on Windows, another program may have it open
         try:
             part.write_bytes(file.getvalue())
             part.replace(path)
@@ -249,7 +251,7 @@ def write(file, path):
 def find_device(name):
     """The device of this name; if None, a GPU that works, or the CPU."""
     try:
-        gpu = torch.accelerator.current_accelerator(check_available=True)  # or None
+        gpu = torch.accelerator.current_accelerator(check_available=True)  # cuda ... None
         device = torch.device(name or gpu or "cpu")
         torch.ones(1, device=device).item()  # a trial: an error if it does not work
         return device
@@ -263,11 +265,10 @@ def find_device(name):
 
 def new_folder(folder):
     """Make this folder; if None, the first of outputs/run_1, run_2 ... that is free."""
-    if folder is None:
-        number = 1
-        while (HERE / f"outputs/run_{number}").exists():
-            number += 1
-        folder = HERE / f"outputs/run_{number}"
+    number = 1
+    while (HERE / f"outputs/run_{number}").exists():
+        number += 1
+    folder = folder or HERE / f"outputs/run_{number}"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -306,14 +307,13 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # a million times this, in train(): 64 bits
+    seed = (options.seed or 0) % 10**12  # train() multiplies it; must fit in 64 bits
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
     run["num_epochs"] = options.epochs
     if options.epochs < run["next_epoch"]:
-        done = run["next_epoch"] - 1
-        sys.exit(f"{done} epochs are done: --epochs N continues up to N.")
+        sys.exit(f"{run['next_epoch'] - 1} epochs are done: --epochs N goes on up to N.")
     torch.set_float32_matmul_precision("medium")  # faster, less exact
     device = find_device(options.device)
     images = load_mnist(options.data_dir)
