@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn, optim
+from torch.nn.functional import dropout
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
@@ -27,6 +28,7 @@ LEARNING_RATE = 8e-4  # by trial
 # the next: with 0.9, PyTorch's default, all fakes were alike. The second is the default.
 BETAS = (0.0, 0.999)
 NOISE_SIZE = 100  # random numbers for each drawn image
+HIDDEN_PIXELS = 0.15  # (+) share that dropout blackens in (4): else some digits got rarer
 
 
 def load_mnist(data_dir):
@@ -44,7 +46,6 @@ def make_discriminator():
     """(N, 1, 28, 28) images -> (N, 1) probabilities that they are real."""
     return nn.Sequential(
         nn.Flatten(),  # (N, 1, 28, 28) -> (N, 784)
-        nn.Dropout(0.15),  # (+) blackens 15 % of the pixels: in step (4), not in (5b)
         nn.Linear(28 * 28, 512),  # (+) sizes and activations by trial
         nn.LeakyReLU(0.2),  # x, or 0.2 x where x is below 0
         nn.Linear(512, 128),
@@ -114,9 +115,8 @@ def train(images, device, folder, run):
             fake_images = generator(noise).detach()
             fake_labels = torch.zeros(size, 1, device=device)
             # (4) Train the discriminator D on both; its loss is the sum of both losses.
-            discriminator.train()  # (+) dropout on: else some digits came less often
-            real_predictions = discriminator(real_images)
-            fake_predictions = discriminator(fake_images)
+            real_predictions = discriminator(dropout(real_images, HIDDEN_PIXELS))  # (+)
+            fake_predictions = discriminator(dropout(fake_images, HIDDEN_PIXELS))  # (+)
             real_loss = criterion(real_predictions, real_labels)
             fake_loss = criterion(fake_predictions, fake_labels)
             d_loss = real_loss + fake_loss
@@ -127,7 +127,6 @@ def train(images, device, folder, run):
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
             # (5b) The updated D's predictions.
-            discriminator.eval()  # (+) dropout off while D only judges, by trial
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.

@@ -31,7 +31,7 @@ def test_updates_losses_and_average_are_those_of_the_notebooks_loop(options, tmp
     run_main(*options, "--epochs", 1, "--seed", 5, "--output-dir", tmp_path / "run")
     torch.manual_seed(5)
     torch.randn(64, 100)  # of the pictures
-    networks = discriminator, generator = make_discriminator().eval(), make_generator()
+    networks = discriminator, generator = make_discriminator(), make_generator()
     for layer in [part for part in generator if isinstance(part, torch.nn.Linear)][:-1]:
         torch.nn.init.kaiming_uniform_(layer.weight)
     optimizers = [torch.optim.Adam(n.parameters(), LEARNING_RATE, (0.0, 0.999)) for n in networks]
