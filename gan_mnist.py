@@ -6,6 +6,7 @@ The rest is files and options. (+) marks what the article does not have."""
 
 import argparse
 import io
+import math
 import os
 import sys
 import time
@@ -20,15 +21,17 @@ from torch.nn.functional import dropout
 from torch.utils.data import DataLoader
 from torchvision import datasets, utils
 
-# Settings. Changed ones count for a resumed run, too; only NOISE_SIZE must then stay.
+# Settings. If you go on with a run (--resume), you may change all but NOISE_SIZE.
 NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 8e-4  # by trial
 # (+) For Adam, the optimizer. The first is momentum, how much of the last steps goes into
-# the next: with 0.9, PyTorch's default, all fakes were alike. The second is the default.
+# the next: PyTorch's 0.9 made all fakes alike. The second, its default, scales the steps.
 BETAS = (0.0, 0.999)
 NOISE_SIZE = 100  # random numbers for each drawn image
-HIDDEN_PIXELS = 0.15  # (+) share that dropout blackens in (4): else some digits got rarer
+# (+) Share of the pixels that dropout blackens in (4), brightening the others. Without it
+# some digits were drawn less often.
+HIDDEN_PIXELS = 0.15
 
 
 def load_mnist(data_dir):
@@ -36,7 +39,7 @@ def load_mnist(data_dir):
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
-        # No network, or a damaged file. Of several lines, the last one tells.
+        # No network, or a damaged file: the last line of the message says which.
         reason = f"{type(error).__name__}: {error}".splitlines()[-1]
         sys.exit(f"Cannot load MNIST from {data_dir}: {reason}")
     return mnist.data.unsqueeze(1) / 255  # from (60000, 28, 28), 0 to 255
@@ -66,7 +69,7 @@ def make_generator():
         nn.SiLU(),
         nn.Linear(128, 128),
         nn.SiLU(),
-        nn.Linear(128, 784),  # hidden, like the others: 784 by chance
+        nn.Linear(128, 784),  # hidden, though as wide as the image
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -84,11 +87,11 @@ def train(images, device, folder, run):
     loader = DataLoader(images, BATCH_SIZE, shuffle=True)  # batches of images, no labels
     discriminator = make_discriminator().to(device)
     generator = make_generator().to(device)
-    # (+) Kaiming He's initial weights (2015), larger than nn.Linear's own, in the hidden
-    # layers: values shrink less from layer to layer, and digits come sooner.
-    for layer in generator[0], generator[2], generator[4], generator[6]:  # Linear
+    # (+) Kaiming He's initial weights (2015) in the generator's hidden layers are larger
+    # than nn.Linear's: values shrink less from layer to layer, and digits come sooner.
+    for layer in generator[0], generator[2], generator[4], generator[6]:  # not the output
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) to be the mean of its weights over time
+    average = make_generator().to(device)  # (+) for a mean of the generator's weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: the same Adam, but faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -126,13 +129,13 @@ def train(images, device, folder, run):
 
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) The updated D's predictions.
+            # (5b) The updated D's predictions, of whole images (by trial).
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: spares gradients for D's weights, which nobody uses. It is faster.
+            # inputs: no gradients for D's weights, which nobody would use. It is faster.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -144,10 +147,10 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` a share of the way to the generator's weight. The
-    generator's jump from batch to batch; their mean draws better. Of all batches so far,
-    about the last tenth counts (by trial): a share of 1/k would let the last k count."""
-    share = 10 / (batches + 10)  # at first 1: a copy
+    """Move each weight of `average` a share of the way to the generator's weight. These
+    jump from batch to batch; their mean draws better. A share of 1/k makes about the last
+    k batches count. Here k is batches / 10 + 1, about a tenth of all (by trial)."""
+    share = 10 / (batches + 10)  # 1/k; at first 1, a copy
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
 
@@ -160,7 +163,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # an optimizer's rate and betas: the new ones
+        if "param_groups" in state:  # of an optimizer: keep the rate and betas above
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -176,8 +179,8 @@ def finish_epoch(epoch, folder, run, parts, fixed_noise, batch_means, started):
     """Save all files and print a line; end a training that is lost."""
     means = torch.stack(batch_means).mean(0).tolist()
     d_loss, g_loss, on_real, on_fake = means
-    # Usually about 1. In trials, a loss above 28 never fell again. NaN ends it, too.
-    if not (d_loss < 28 and g_loss < 28):
+    # Usually about 1. In trials, a loss above 28 never fell again.
+    if d_loss > 28 or g_loss > 28 or math.isnan(d_loss + g_loss):
         sys.exit("Training has failed: start again with a lower LEARNING_RATE.")
     run["next_epoch"] = epoch + 1
     run["history"].append(means)
@@ -199,10 +202,9 @@ def save_files(epoch, folder, run, samples):
     plot_history(run["history"]).savefig(file)
     write(file, folder / "losses.png")
     file = io.BytesIO()
-    # From the files, since those before a --resume are only there.
+    # Of all grids in the folder, also those before a --resume. L: grey.
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
-    there = [grid for grid in grids if grid.exists()]  # not those that were deleted
-    frames = [Image.open(grid).convert("L") for grid in there]  # L: grey
+    frames = [Image.open(grid).convert("L") for grid in grids if grid.exists()]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=200,
                    loop=0, optimize=False)  # to optimize would be slower
     write(file, folder / "training.gif")
@@ -250,7 +252,7 @@ def write(file, path):
 def find_device(name):
     """The device of this name; if None, a GPU that works, or the CPU."""
     try:
-        gpu = torch.accelerator.current_accelerator(check_available=True)  # cuda ... None
+        gpu = torch.accelerator.current_accelerator(check_available=True)  # or None
         device = torch.device(name or gpu or "cpu")
         torch.ones(1, device=device).item()  # a trial: an error if it does not work
         return device
@@ -264,10 +266,11 @@ def find_device(name):
 
 def new_folder(folder):
     """Make this folder; if None, the first of outputs/run_1, run_2 ... that is free."""
-    number = 1
-    while (HERE / f"outputs/run_{number}").exists():
-        number += 1
-    folder = folder or HERE / f"outputs/run_{number}"
+    if folder is None:
+        number = 1
+        while (HERE / f"outputs/run_{number}").exists():
+            number += 1
+        folder = HERE / f"outputs/run_{number}"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -306,13 +309,13 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # train() multiplies it; must fit in 64 bits
+    seed = (options.seed or 0) % 10**12  # a million times it must fit in 64 bits
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
     run["num_epochs"] = options.epochs
     if options.epochs < run["next_epoch"]:
-        sys.exit(f"{run['next_epoch'] - 1} epochs are done: --epochs N goes on up to N.")
+        sys.exit(f"{run['next_epoch'] - 1} epochs are done: --epochs must be more.")
     torch.set_float32_matmul_precision("medium")  # faster, less exact
     device = find_device(options.device)
     images = load_mnist(options.data_dir)

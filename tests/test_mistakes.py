@@ -42,7 +42,7 @@ def test_what_cannot_be_used(options, first_epoch, tmp_path, monkeypatch):
     Path("bad/checkpoint.pt").write_bytes(b"cio\nopen\n(S'made.txt'\nS'w'\ntR.")  # makes a file
     before = contents(tmp_path)
     lines = {
-        "--output-dir new --epochs 0": "0 epochs are done: --epochs N goes on up to N",
+        "--output-dir new --epochs 0": "0 epochs are done: --epochs must be more",
         "--output-dir new --device gpu": "Cannot use --device gpu: .*gpu",
         "--output-dir new --device cuda:99": "Cannot use --device cuda:99: .",
         "--output-dir new --device meta": "Cannot use --device meta: .*meta",

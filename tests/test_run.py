@@ -109,7 +109,7 @@ def test_device_and_data_belong_to_the_machine(first_epoch, finished, options, t
     """A run goes on where the data lie elsewhere, though nobody says where."""
     moved, main = shutil.copytree(first_epoch, tmp_path / "moved"), edited(tmp_path)
     shutil.copytree(options[1], tmp_path / "data")
-    with pytest.raises(SystemExit, match="^1 epochs are done: --epochs N goes on up to N"):
+    with pytest.raises(SystemExit, match="^1 epochs are done: --epochs must be more"):
         run_main("--resume", moved, "--epochs", 1, main=main)
     run_main("--resume", moved, "--epochs", 3, main=main)
     assert contents(moved) == contents(finished)
