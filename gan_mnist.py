@@ -147,12 +147,11 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Move each weight of `average` a share of the way to the generator's weight. These
-    jump from batch to batch; their mean draws better. A share of 1/k makes about the last
-    k batches count. Here k is batches / 10 + 1, about a tenth of all (by trial)."""
-    share = 10 / (batches + 10)  # 1/k; at first 1, a copy
+    """Bring each weight of `average` nearer to the generator's, as a running mean. These
+    jump from batch to batch; their mean draws better."""
+    count = batches / 10 + 1  # about so many batches count, the last tenth (by trial)
     for mean, weight in zip(average.parameters(), generator.parameters()):
-        mean.lerp_(weight, share)  # mean = mean + share * (weight - mean)
+        mean.lerp_(weight, 1 / count)  # mean = mean + (weight - mean) / count
 
 
 # The rest is not about GANs: saving, pictures, options.
