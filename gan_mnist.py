@@ -147,9 +147,9 @@ def train(images, device, folder, run):
 
 @torch.no_grad()
 def update_average(average, generator, batches):
-    """Bring each weight of `average` nearer to the generator's, as a running mean. These
-    jump from batch to batch; their mean draws better."""
-    count = batches / 10 + 1  # about so many batches count, the last tenth (by trial)
+    """Bring the weights of `average` nearer to the generator's, as a running mean does:
+    from batch to batch the generator's weights jump, and their mean draws better."""
+    count = batches / 10 + 1  # so many of the last batches count: a tenth of all, by trial
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, 1 / count)  # mean = mean + (weight - mean) / count
 
