@@ -149,7 +149,7 @@ def train(images, device, folder, run):
 def update_average(average, generator, batches):
     """Bring the weights of `average` nearer to the generator's, as a running mean does:
     from batch to batch the generator's weights jump, and their mean draws better."""
-    count = batches / 10 + 1  # so many of the last batches count: a tenth of all, by trial
+    count = batches / 10 + 1  # so many of the last batches count, a tenth (by trial)
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, 1 / count)  # mean = mean + (weight - mean) / count
 
