@@ -26,7 +26,8 @@ NUM_EPOCHS = 40  # an epoch uses every image once
 BATCH_SIZE = 100  # images
 LEARNING_RATE = 8e-4  # by trial
 # (+) For Adam, the optimizer. The first is momentum, how much of the last steps goes into
-# the next: PyTorch's 0.9 made all fakes alike. The second, its default, scales the steps.
+# the next: 0.9, PyTorch's default, made all fakes alike. The second (default) is that of
+# a mean of squared gradients, which scales the steps.
 BETAS = (0.0, 0.999)
 NOISE_SIZE = 100  # random numbers for each drawn image
 # (+) Share of the pixels that dropout blackens in (4), brightening the others. Without it
@@ -35,7 +36,7 @@ HIDDEN_PIXELS = 0.15
 
 
 def load_mnist(data_dir):
-    """MNIST images: (60000, 1, 28, 28), 0 (black) to 1, no labels: a GAN needs none."""
+    """MNIST images: (60000, 1, 28, 28), 0 (black) to 1. A GAN needs no digit labels."""
     try:
         mnist = datasets.MNIST(data_dir, train=True, download=True)
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
@@ -69,7 +70,7 @@ def make_generator():
         nn.SiLU(),
         nn.Linear(128, 128),
         nn.SiLU(),
-        nn.Linear(128, 784),  # hidden, though as wide as the image
+        nn.Linear(128, 784),  # hidden, too; the next makes the image
         nn.SiLU(),
         nn.Linear(784, 28 * 28),
         nn.Hardtanh(0.0, 1.0),  # cuts off below 0 and above 1: black is 0, as in MNIST
@@ -91,7 +92,7 @@ def train(images, device, folder, run):
     # than nn.Linear's: values shrink less from layer to layer, and digits come sooner.
     for layer in generator[0], generator[2], generator[4], generator[6]:  # not the output
         nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) for a mean of the generator's weights
+    average = make_generator().to(device)  # (+) for a mean of its weights over time
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: the same Adam, but faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -129,13 +130,13 @@ def train(images, device, folder, run):
 
             # (5a) New fake images, this time to train the generator.
             fake_images = generator(torch.randn(size, NOISE_SIZE, device=device))
-            # (5b) The updated D's predictions, of whole images (by trial).
+            # (5b) The updated D's predictions, without dropout (by trial).
             predictions = discriminator(fake_images)
             # (6) Train G on them against labels of 1: a loss of 0 would mean that every
             # fake is taken for real.
             g_loss = criterion(predictions, real_labels)
             g_optimizer.zero_grad()
-            # inputs: no gradients for D's weights, which nobody would use. It is faster.
+            # inputs: gradients go through D, but are not kept for its weights. Faster.
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
 
@@ -149,7 +150,9 @@ def train(images, device, folder, run):
 def update_average(average, generator, batches):
     """Bring the weights of `average` nearer to the generator's, as a running mean does:
     from batch to batch the generator's weights jump, and their mean draws better."""
-    count = batches / 10 + 1  # so many of the last batches count, a tenth (by trial)
+    # At first 1: a copy. Then, as older weights fade, about the last tenth of the batches
+    # so far counts (by trial).
+    count = batches / 10 + 1
     for mean, weight in zip(average.parameters(), generator.parameters()):
         mean.lerp_(weight, 1 / count)  # mean = mean + (weight - mean) / count
 
@@ -162,7 +165,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # of an optimizer: keep the rate and betas above
+        if "param_groups" in state:  # of an optimizer: not the saved rate and betas
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -201,7 +204,7 @@ def save_files(epoch, folder, run, samples):
     plot_history(run["history"]).savefig(file)
     write(file, folder / "losses.png")
     file = io.BytesIO()
-    # Of all grids in the folder, also those before a --resume. L: grey.
+    # The GIF shows all grids in the folder, also those before a --resume. L: grey.
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
     frames = [Image.open(grid).convert("L") for grid in grids if grid.exists()]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=200,
@@ -308,7 +311,7 @@ def read_options(argv):
 def main(argv=None):
     """Train as the options say."""
     options = read_options(argv)
-    seed = (options.seed or 0) % 10**12  # a million times it must fit in 64 bits
+    seed = (options.seed or 0) % 10**12  # train() multiplies it; 64 bits are the limit
     run = {"seed": seed, "next_epoch": 1, "batches": 0, "history": [], "states": {}}
     if options.resume:
         run = load_run(options.resume)
