@@ -90,8 +90,9 @@ def train(images, device, folder, run):
     generator = make_generator().to(device)
     # (+) Kaiming He's initial weights (2015) in the generator's hidden layers are larger
     # than nn.Linear's: values shrink less from layer to layer, and digits come sooner.
-    for layer in generator[0], generator[2], generator[4], generator[6]:  # not the output
-        nn.init.kaiming_uniform_(layer.weight)
+    for layer in generator[:-3]:  # without the last: Linear, Hardtanh, Unflatten
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight)
     average = make_generator().to(device)  # (+) for a mean of its weights over time
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: the same Adam, but faster.
