@@ -93,7 +93,7 @@ def train(images, device, folder, run):
     for layer in generator[:-3]:  # without the last: Linear, Hardtanh, Unflatten
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_uniform_(layer.weight)
-    average = make_generator().to(device)  # (+) for a mean of its weights over time
+    average = make_generator().to(device)  # (+) for a mean of the generator's weights
     criterion = nn.BCELoss()  # -log(p) for a label of 1, -log(1 - p) for a label of 0
     # fused: the same Adam, but faster.
     d_optimizer = optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
@@ -166,7 +166,7 @@ HERE = Path(__file__).resolve().parent
 def load_states(parts, states):
     """Give networks and optimizers what a run has saved of them."""
     for name, state in states.items():
-        if "param_groups" in state:  # of an optimizer: not the saved rate and betas
+        if "param_groups" in state:  # an optimizer: keep rate and betas set at the top
             state["param_groups"] = parts[name].state_dict()["param_groups"]
         parts[name].load_state_dict(state)
 
@@ -205,7 +205,7 @@ def save_files(epoch, folder, run, samples):
     plot_history(run["history"]).savefig(file)
     write(file, folder / "losses.png")
     file = io.BytesIO()
-    # The GIF shows all grids in the folder, also those before a --resume. L: grey.
+    # The GIF shows all grids so far, also those before a --resume. L: grey.
     grids = [folder / f"epoch_{number:03}.png" for number in range(1, epoch + 1)]
     frames = [Image.open(grid).convert("L") for grid in grids if grid.exists()]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=200,
